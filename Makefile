@@ -1,0 +1,47 @@
+# sequin_proxy: `make demo` shows the main job, `make test` runs everything; both need no set-up.
+EXTENSION = sequin_proxy
+MODULE_big = sequin_proxy
+DATA = sequin_proxy--1.0.sql
+
+CORE_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c) $(wildcard src/providers/*.c)))
+OBJS = sequin_proxy.o $(CORE_OBJS)
+
+REGRESS = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
+PG_CPPFLAGS = -Isrc
+PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -fvisibility=hidden
+SHLIB_LINK = -lmicrohttpd -lcurl -lunistring -lcrypto
+EXTRA_CLEAN = build
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+# Without PostgreSQL's headers only the targets that install them work.
+ifneq ($(PGXS),)
+ifeq ($(filter demo test deps,$(MAKECMDGOALS)),)
+include $(PGXS)
+endif
+endif
+
+$(OBJS): $(wildcard src/*.h) $(wildcard src/providers/*.h)
+
+.PHONY: demo test deps check-unit check-regress check-e2e check-clients prefix fuzz
+deps:
+	@tools/deps.sh
+
+demo: deps
+	@tools/as_user.sh tools/demo.sh
+
+test: deps
+	@tools/as_user.sh tools/test.sh
+
+prefix: all
+	@tools/prefix.sh $(CURDIR)/build/prefix
+
+check-unit:
+	@tools/check_unit.sh
+
+check-regress: all
+	@tools/check_regress.sh
+
+check-e2e: all
+	@tools/check_e2e.sh

@@ -1,0 +1,322 @@
+/*
+ * accepted.c - from the API's answer to the caller's: decode, refresh a schema, re-read, commit.
+ *
+ * The second half of an exchange's story (exchange.c has the first).  Called from engine_turn and
+ * from errands' done, both outside any foreign frame; what touches PostgreSQL goes through
+ * follow.h and commit.c.  Never sends the caller's request again.
+ */
+#include "exchange_internal.h"
+
+#include "follow.h"
+#include "settings.h"
+#include "txn.h"
+
+#define MAX_REFRESHES 2				/* schema refreshes per exchange: more would be a loop */
+#define MAX_ROUNDS 3				/* re-reads per exchange */
+
+static void exchange_redecode(Exchange *x);
+
+/* ---- received -> decoded -> committing ---- */
+
+static Str
+find_header(void *cls, const char *name)
+{
+	UpstreamResult *result = cls;
+
+	for (int i = 0; i < result->nheaders; i++)
+		if (str_iis(result->headers[i].name, name))
+			return result->headers[i].value;
+	return STR_NULL;
+}
+
+static Str
+result_body(const Exchange *x)
+{
+	return (Str) {x->result.body ? x->result.body : "", x->result.body_len};
+}
+
+static void
+note_limits(Exchange *x)
+{
+	LimitHint	hint = {0};
+	int64_t		now = clock_us();
+
+	x->sync->provider->limits(x->result.status, find_header, &x->result, result_body(x), &hint);
+	if (hint.block_ms > 0)
+		limiter_block(x->limit, now + hint.block_ms * 1000);
+	if (hint.has_remaining)
+		limiter_tighten(x->limit, hint.window_ms * 1000, hint.remaining, now);
+}
+
+/* Moves the exchange to the newest snapshot, so that it is committed by today's table and column names. */
+static bool
+exchange_rebase(Exchange *x)
+{
+	Catalog    *catalog = catalog_current();
+	CatalogSync *sync;
+
+	if (catalog == NULL || catalog == x->catalog)
+		return catalog != NULL;
+	sync = catalog_sync_by_name(catalog, x->sync->view.name);
+	if (sync == NULL || sync->provider != x->sync->provider)
+		return false;
+	memset(&x->route, 0, sizeof(x->route));
+	sync->provider->route(&sync->view, &x->view, x->arena, &x->route);
+	catalog_unref(x->catalog);
+	x->catalog = catalog_ref(catalog);
+	x->sync = sync;
+	return x->route.verdict == ROUTE_OK;
+}
+
+static void
+drop_errand(Exchange *x)
+{
+	if (x->errand != NULL)
+		errand_free(x->errand);
+	x->errand = NULL;
+}
+
+static Errand *
+start_errand(Exchange *x, void (*done) (Errand *errand))
+{
+	Str			authorization = x->sync->credential == NULL ? x->authorization : STR_NULL;
+	Errand	   *errand;
+
+	drop_errand(x);
+	errand = errand_create(x->engine->loop->errands, x->catalog, x->sync, LIMIT_PROXY, authorization,
+						   clock_us() + (int64_t) setting_queue_timeout * 1000);
+	if (errand == NULL)
+		return NULL;
+	errand->done = done;
+	errand->cls = x;
+	exchange_set_state(x, EXCHANGE_ASKING);
+	x->errand = errand;
+	return errand;
+}
+
+/* The schema errand is back: the mirror follows, then the answer is decoded anew. */
+static void
+on_refreshed(Errand *errand)
+{
+	Exchange   *x = errand->cls;
+	TxnError	error;
+
+	if (errand->conv.failed)
+		commit_defer(x, errand->conv.error);
+	else if (!follow_schema(errand, NULL, NULL, &error))
+		commit_defer(x, arena_printf(x->arena, "the mirror's schema could not follow: %s", error.message));
+	else
+	{
+		x->schema_followed = true;
+		exchange_redecode(x);
+	}
+}
+
+static void
+exchange_refresh(Exchange *x, const char *scope)
+{
+	Errand	   *errand;
+
+	if (x->refreshes++ >= MAX_REFRESHES)
+	{
+		commit_defer(x, "the API's answer names fields that its schema does not have");
+		return;
+	}
+	errand = start_errand(x, on_refreshed);
+	if (errand == NULL)
+		commit_defer(x, "out of memory");
+	else
+		errand_discover(errand, scope);
+}
+
+static void
+on_reread(Errand *errand)
+{
+	Exchange   *x = errand->cls;
+
+	if (errand->conv.failed)
+	{
+		x->defer = errand->conv.error;	/* what the response itself told is committed all the same */
+		x->defer = x->defer ? arena_cstr(x->arena, str_of(x->defer)) : "the re-read failed";
+		drop_errand(x);
+	}
+	else
+	{
+		x->items[x->nitems++] = (MirrorItem)
+		{
+			.sync = errand->sync,.changes = errand->conv.changes.items,.nchanges = errand->conv.changes.count,
+			.asked_at = errand->asked_at,.authoritative = true,.arena = x->arena
+		};
+	}
+	exchange_set_state(x, EXCHANGE_COMMITTING);
+}
+
+static void
+exchange_reread(Exchange *x, const Change *targets, int ntargets)
+{
+	Errand	   *errand;
+
+	if (x->rounds++ >= MAX_ROUNDS)
+	{
+		commit_defer(x, "the record changes faster than it can be re-read");
+		return;
+	}
+	errand = start_errand(x, on_reread);
+	if (errand == NULL)
+		commit_defer(x, "out of memory");
+	else
+		errand_reread(errand, targets, ntargets);
+}
+
+/* Of all refreshes asked for: the one collection, or NULL for everything. */
+static bool
+wanted_refresh(const ChangeList *changes, const char **scope)
+{
+	bool		wanted = false;
+
+	for (int i = 0; i < changes->count; i++)
+	{
+		const Change *c = &changes->items[i];
+
+		if (c->op != CHANGE_REFRESH_SCHEMA)
+			continue;
+		if (!wanted)
+			*scope = c->collection.p;
+		else if (*scope != NULL && (c->collection.p == NULL || !str_is(c->collection, *scope)))
+			*scope = NULL;
+		wanted = true;
+	}
+	return wanted;
+}
+
+/* Puts the CHANGE_REREADs side by side; returns how many. */
+static int
+collect_rereads(Exchange *x, Change **targets)
+{
+	int			n = 0;
+
+	*targets = arena_alloc(x->arena, sizeof(Change) * (size_t) (x->changes.count + 1));
+	for (int i = 0; *targets != NULL && i < x->changes.count; i++)
+		if (x->changes.items[i].op == CHANGE_REREAD)
+			(*targets)[n++] = x->changes.items[i];
+	return n;
+}
+
+/* The changes are known: ask for what they lack, or commit them. */
+static void
+exchange_decoded(Exchange *x)
+{
+	const char *scope = NULL;
+	Change	   *targets;
+	int			ntargets;
+
+	if (x->refreshes < MAX_REFRESHES && !x->schema_followed && wanted_refresh(&x->changes, &scope))
+	{
+		exchange_refresh(x, scope ? arena_cstr(x->arena, str_of(scope)) : NULL);
+		return;
+	}
+	x->items[0] = (MirrorItem)
+	{
+		.sync = x->sync,.changes = x->changes.items,.nchanges = x->changes.count,
+		.asked_at = x->asked_at,.arena = x->arena
+	};
+	x->nitems = 1;
+	ntargets = collect_rereads(x, &targets);
+	if (ntargets > 0)
+		exchange_reread(x, targets, ntargets);
+	else
+		exchange_set_state(x, EXCHANGE_COMMITTING);
+}
+
+static void
+exchange_redecode(Exchange *x)
+{
+	ResponseView response = {.status = x->result.status,.body = result_body(x),
+	.encoded = find_header(&x->result, "Content-Encoding").p != NULL};
+	DecodeResult decoded;
+
+	if (!exchange_rebase(x) || !x->route.mirrored)
+	{
+		/* The sync, its table or the whole extension went meanwhile: there is no mirror to commit to. */
+		commit_settle(x, JOURNAL_NONE, "the table is mirrored no more");
+		answer_upstream(x, "none");
+		return;
+	}
+	if (str_iis(find_header(&x->result, "Content-Encoding"), "identity"))
+		response.encoded = false;
+	x->changes = (ChangeList) {0};
+	decoded = x->sync->provider->decode(&x->sync->view, &x->route, &x->view, &response, x->arena, &x->changes);
+	if (decoded == DECODE_NOMEM)
+		commit_defer(x, "out of memory");
+	else if (decoded == DECODE_UNREADABLE)
+		commit_defer(x, "the API's answer could not be read as its format");
+	else
+		exchange_decoded(x);
+}
+
+void
+exchange_received(Exchange *x)
+{
+	UpstreamResult *r = &x->result;
+
+	exchange_release_slot(x);
+	if (r->outcome != UPSTREAM_ANSWERED)
+	{
+		commit_settle(x, r->sent ? JOURNAL_DEFERRED : JOURNAL_FAILED,
+					  r->sent ? "no whole answer: the outcome is unknown" : "not sent");
+		answer_upstream_failure(x);
+		return;
+	}
+	x->engine->stats->upstream_us += r->done_at_us - r->sent_at_us;
+	note_limits(x);
+	if (!x->route.mirrored || r->status < 200 || r->status > 299)
+	{
+		commit_settle(x, JOURNAL_NONE, NULL);
+		answer_upstream(x, "none");
+		return;
+	}
+	exchange_redecode(x);
+}
+
+/* ---- committed -> answered ---- */
+
+static void
+gather_rereads(Exchange *x, ChangeList *all)
+{
+	for (int i = 0; i < x->nitems; i++)
+		for (int j = 0; j < x->items[i].rereads.count; j++)
+		{
+			Change	   *source = &x->items[i].rereads.items[j];
+			Change	   *copy = change_add(all, x->arena, CHANGE_REREAD, source->collection, source->id);
+
+			if (copy != NULL)
+				*copy = *source;
+		}
+}
+
+void
+exchange_committed(Exchange *x)
+{
+	ChangeList	rereads = {0};
+
+	for (int i = 0; i < x->nitems; i++)
+		x->touched |= x->items[i].touched;
+	if (x->defer != NULL)
+	{
+		answer_upstream(x, "deferred");
+		return;
+	}
+	for (int i = 0; i < x->nitems; i++)
+		if (x->items[i].verdict == MIRROR_REFRESH)
+		{
+			x->schema_followed = false;
+			exchange_refresh(x, x->items[i].refresh ? arena_cstr(x->arena, str_of(x->items[i].refresh)) : NULL);
+			return;
+		}
+	gather_rereads(x, &rereads);
+	x->nitems = 0;
+	if (rereads.count > 0)
+		exchange_reread(x, rereads.items, rereads.count);
+	else
+		answer_upstream(x, x->touched || x->schema_followed ? "committed" : "none");
+}

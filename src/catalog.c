@@ -1,0 +1,200 @@
+/*
+ * catalog.c - the current snapshot of the configuration, and look-ups in it (catalog.h).
+ *
+ * Owns the process's newest Catalog.  The shared generation is read before the load's snapshot is
+ * taken, so a change that commits meanwhile is loaded again at the next call: a request that
+ * starts after a configuration change was committed always sees it.  A snapshot that is replaced
+ * lives until its last exchange lets go of it.
+ * Look-ups never ereport and never touch PostgreSQL's tables.
+ */
+#include "postgres.h"
+
+#include <openssl/sha.h>
+
+#include "executor/spi.h"
+#include "utils/memutils.h"
+
+#include "catalog_load.h"
+#include "credential.h"
+#include "mirror.h"
+#include "shared.h"
+#include "txn.h"
+
+static Catalog *newest;
+
+typedef struct Load
+{
+	MemoryContext cx;
+	Catalog    *loaded;
+} Load;
+
+static bool
+has_sync(const Catalog *catalog, const uint8_t key[16])
+{
+	for (int i = 0; i < catalog->nsyncs; i++)
+		if (memcmp(catalog->syncs[i].key, key, sizeof(catalog->syncs[i].key)) == 0)
+			return true;
+	return false;
+}
+
+/* Syncs that were dropped free their limiter records. */
+static void
+forget_dropped(const Catalog *before, const Catalog *now)
+{
+	for (int i = 0; before != NULL && i < before->nsyncs; i++)
+		if (!has_sync(now, before->syncs[i].key))
+			limiter_forget(before->syncs[i].key);
+}
+
+static void
+load_body(void *arg)
+{
+	Load	   *load = arg;
+
+	load->loaded = catalog_read(load->cx, true);
+	forget_dropped(newest, load->loaded);
+}
+
+/* NULL: out of memory.  AllocSetContextCreate would ereport where nobody catches it. */
+static MemoryContext
+create_context(void)
+{
+	MemoryContext before = CurrentMemoryContext;
+	MemoryContext volatile cx = NULL;
+
+	PG_TRY();
+	{
+		cx = AllocSetContextCreate(TopMemoryContext, "sequin catalog", ALLOCSET_DEFAULT_SIZES);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(before);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return cx;
+}
+
+static void
+replace_newest(Catalog *catalog, uint64 generation)
+{
+	Catalog    *old = newest;
+
+	catalog->generation = generation;
+	newest = catalog;
+	if (shared_my_slot >= 0)
+		pg_atomic_write_u64(&shared->slots[shared_my_slot].generation, generation);
+	catalog_unref(old);
+}
+
+static void
+report_failure(const TxnError *error)
+{
+	static char last[sizeof(error->message)];
+
+	/* it is tried at every request: say each reason once */
+	if (strcmp(last, error->message) == 0)
+		return;
+	strlcpy(last, error->message, sizeof(last));
+	ereport(LOG, errmsg("sequin_proxy: could not load the configuration: %s", error->message));
+}
+
+static void
+reload(uint64 generation)
+{
+	Load		load = {0};
+	TxnError	error;
+
+	load.cx = create_context();
+	if (load.cx == NULL)
+		return;
+	if (txn_run(load_body, &load, 0, &error))
+		replace_newest(load.loaded, generation);
+	else
+	{
+		report_failure(&error);
+		MemoryContextDelete(load.cx);
+	}
+}
+
+Catalog *
+catalog_current(void)
+{
+	uint64		generation = pg_atomic_read_u64(&shared->generation);
+
+	if (newest == NULL || newest->generation != generation)
+		reload(generation);
+	return newest;
+}
+
+Catalog *
+catalog_peek(void)
+{
+	return newest;
+}
+
+Catalog *
+catalog_ref(Catalog *catalog)
+{
+	Assert(catalog->refs > 0);
+	catalog->refs++;
+	return catalog;
+}
+
+void
+catalog_unref(Catalog *catalog)
+{
+	if (catalog == NULL)
+		return;
+	Assert(catalog->refs > 0);
+	if (--catalog->refs > 0)
+		return;
+	mirror_forget(catalog);
+	MemoryContextDelete(catalog->cx);
+}
+
+Catalog *
+catalog_load(void)
+{
+	return catalog_read(AllocSetContextCreate(CurrentMemoryContext, "sequin catalog", ALLOCSET_DEFAULT_SIZES), false);
+}
+
+const CatalogKey *
+catalog_key(const Catalog *catalog, Str key_text)
+{
+	uint8_t		hash[32];
+
+	/* the look-up compares hashes, so its timing tells nothing about keys */
+	if (key_text.p == NULL || SHA256((const unsigned char *) key_text.p, key_text.n, hash) == NULL)
+		return NULL;
+	return catalog_key_by_hash(catalog, hash);
+}
+
+static LimitRecord *
+find_limit(const CatalogSync *sync, const char *bucket)
+{
+	for (int i = 0; i < sync->nlimits; i++)
+		if (strcmp(limiter_bucket(sync->limits[i]), bucket) == 0)
+			return sync->limits[i];
+	return NULL;
+}
+
+LimitRecord *
+catalog_limit(const CatalogSync *sync, const char *bucket)
+{
+	LimitRecord *record = bucket ? find_limit(sync, bucket) : NULL;
+
+	return record ? record : find_limit(sync, "default");
+}
+
+bool
+catalog_credential(const CatalogSync *sync, Arena *arena, Str *secret, const char **error)
+{
+	if (sync->credential != NULL)
+		return credential_resolve(arena, sync->credential, secret, error);
+	*secret = STR_NULL;
+	*error = arena_printf(arena, "no credential: set one with sequin.alter_sync('%s', credential => '...')", sync->view.name);
+	if (*error == NULL)
+		*error = "out of memory";
+	return false;
+}

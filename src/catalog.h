@@ -1,0 +1,87 @@
+/*
+ * catalog.h - sequin.* tables -> an immutable snapshot, swapped when the generation moves.
+ *
+ * Owned by each process by itself.  An exchange takes the current snapshot when it starts and
+ * keeps it (catalog_ref) until it is answered or moves to a newer one.
+ */
+#ifndef SEQUIN_CATALOG_H
+#define SEQUIN_CATALOG_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "utils/hsearch.h"
+
+#include "limiter.h"
+#include "provider.h"
+
+typedef enum SyncAuth
+{
+	AUTH_KEY,
+	AUTH_PASSTHROUGH
+} SyncAuth;
+
+typedef struct CatalogSync
+{
+	SyncView	view;			/* what providers may see; view.name is the sync's name */
+	const Provider *provider;
+	uint8_t		key[16];		/* uuid */
+	const char *identifier;
+	const char *target_schema;
+	Oid			owner;
+	SyncAuth	auth;
+	const char *credential;		/* literal, "file:..." or "env:..."; NULL: none */
+	const char *upstream_url;	/* NULL: the provider's hosts */
+	bool		paused;
+	bool		ready;			/* discovered, tables exist */
+	Schema		schema;			/* as mirrored; view.schema points here */
+	LimitRecord *limits[RATE_MAX_BUCKETS];
+	int			nlimits;
+} CatalogSync;
+
+typedef struct CatalogKey
+{
+	uint8_t		hash[32];		/* SHA-256 of the key's text */
+	CatalogSync *sync;
+	const char *label;
+	const char **methods;		/* upper case; NULL: all */
+	int			nmethods;
+	bool		read_only;
+	TimestampTz expires_at;		/* DT_NOEND: never */
+} CatalogKey;
+
+typedef struct Catalog
+{
+	uint64		generation;
+	int			refs;
+	MemoryContext cx;
+	CatalogSync *syncs;
+	int			nsyncs;
+	HTAB	   *by_identifier;
+	HTAB	   *by_key_hash;
+	bool		installed;		/* the extension exists in this database */
+} Catalog;
+
+/*
+ * The newest snapshot: reloads (in a transaction of its own) when the shared generation moved.
+ * When a reload fails the last good one stays, and it is tried again at the next call.  NULL only
+ * before the first success.  Never ereports.
+ */
+extern Catalog *catalog_current(void);
+/* The snapshot that the last catalog_current() returned, without looking: safe anywhere; NULL before the first. */
+extern Catalog *catalog_peek(void);
+extern Catalog *catalog_ref(Catalog *catalog);
+extern void catalog_unref(Catalog *catalog);	/* NULL is allowed */
+
+/* For backends (sequin.decode): loads inside the running transaction; may ereport; lives in CurrentMemoryContext. */
+extern Catalog *catalog_load(void);
+
+extern CatalogSync *catalog_sync_by_identifier(const Catalog *catalog, Str identifier);
+extern CatalogSync *catalog_sync_by_name(const Catalog *catalog, const char *name);
+extern const CatalogKey *catalog_key(const Catalog *catalog, Str key_text);
+extern LimitRecord *catalog_limit(const CatalogSync *sync, const char *bucket);	/* falls back to "default"; NULL: unlimited */
+
+/* The secret itself, file: and env: resolved and cached by mtime; false with a reason for last_error (no secret in it). */
+extern bool catalog_credential(const CatalogSync *sync, Arena *arena, Str *secret, const char **error);
+
+#endif

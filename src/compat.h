@@ -1,0 +1,39 @@
+/*
+ * compat.h - PostgreSQL version differences.  The code spells the newest API; older ones are
+ * shimmed here, each with the version that changed it.
+ */
+#ifndef SEQUIN_COMPAT_H
+#define SEQUIN_COMPAT_H
+
+#include "postgres.h"
+
+#if PG_VERSION_NUM < 140000
+#error "sequin_proxy needs PostgreSQL 14 or later"
+#endif
+
+/* 15: shmem_request_hook; before it the request is made in _PG_init itself. */
+#if PG_VERSION_NUM < 150000
+#error "PostgreSQL 14 is not yet built here: shmem_request_hook needs its shim"
+#endif
+
+/* 16: object_ownercheck replaces pg_database_ownercheck. */
+#if PG_VERSION_NUM >= 160000
+#include "catalog/pg_database.h"
+#define database_ownercheck(oid, role) object_ownercheck(DatabaseRelationId, (oid), (role))
+#else
+#define database_ownercheck(oid, role) pg_database_ownercheck((oid), (role))
+#endif
+
+/* 17: CreateWaitEventSet takes a ResourceOwner (NULL: session life) in place of a memory context. */
+#if PG_VERSION_NUM >= 170000
+#define wait_event_set_create(n) CreateWaitEventSet(NULL, (n))
+#else
+#define wait_event_set_create(n) CreateWaitEventSet(TopMemoryContext, (n))
+#endif
+
+/* 18: WaitEventSet has a header of its own. */
+#if PG_VERSION_NUM >= 180000
+#include "storage/waiteventset.h"
+#endif
+
+#endif

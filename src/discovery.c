@@ -1,0 +1,224 @@
+/*
+ * discovery.c - brings every sync from new to ready: asks the API for its schema and makes the
+ * mirror follow; tries again with back-off, and says in sequin.sync_state what is in the way.
+ *
+ * Part of the sync process.  What is to be done is read from sequin.sync_state whenever the
+ * configuration moved or a retry is due; one errand per sync at a time.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "pgstat.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "catalog.h"
+#include "follow.h"
+#include "shared.h"
+#include "sync.h"
+#include "txn.h"
+
+#define DISCOVERY_TIMEOUT_US (INT64CONST(600) * 1000 * 1000)
+#define ASK_AGAIN_MS 60000		/* even without a sign of change */
+
+typedef struct Running
+{
+	char	   *sync;
+	struct Running *next;
+} Running;
+
+typedef struct Due
+{
+	MemoryContext cx;
+	char	  **syncs;
+	int			nsyncs;
+	int64		next_ms;		/* until the next retry is due; -1: none */
+} Due;
+
+/* A discovery that failed. */
+typedef struct Outcome
+{
+	const char *sync;
+	const char *error;
+} Outcome;
+
+static Running *running;
+static uint64 seen_generation = UINT64_MAX;
+static int64_t next_look_us;
+
+static bool
+is_running(const char *sync)
+{
+	for (Running *r = running; r != NULL; r = r->next)
+		if (strcmp(r->sync, sync) == 0)
+			return true;
+	return false;
+}
+
+static void
+forget_running(const char *sync)
+{
+	for (Running **r = &running; *r != NULL; r = &(*r)->next)
+		if (strcmp((*r)->sync, sync) == 0)
+		{
+			Running    *gone = *r;
+
+			*r = gone->next;
+			pfree(gone->sync);
+			pfree(gone);
+			return;
+		}
+}
+
+static void
+due_body(void *arg)
+{
+	Due		   *due = arg;
+	bool		null;
+
+	if (SPI_execute("SELECT s.name, (EXTRACT(epoch FROM t.next_attempt_at OPERATOR(pg_catalog.-) pg_catalog.now()) "
+					"  OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8 "
+					"FROM sequin.sync s LEFT JOIN sequin.sync_state t ON t.sync OPERATOR(pg_catalog.=) s.name "
+					"WHERE NOT s.paused AND t.state IS DISTINCT FROM 'ready'", true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "sequin_proxy: could not read the syncs");
+	due->syncs = MemoryContextAlloc(due->cx, sizeof(char *) * (SPI_processed + 1));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char	   *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		int64		ms = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &null));
+
+		if (null || ms <= 0)
+			due->syncs[due->nsyncs++] = MemoryContextStrdup(due->cx, name);
+		else if (due->next_ms < 0 || ms < due->next_ms)
+			due->next_ms = ms;
+	}
+}
+
+/* Back-off: 1 s, 2 s, 4 s ... 1 min. */
+static void
+record_outcome(const Outcome *outcome)
+{
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		args[] = {CStringGetTextDatum(outcome->sync), CStringGetTextDatum(outcome->error)};
+
+	if (SPI_execute_with_args("INSERT INTO sequin.sync_state AS t (sync, state, last_error, last_error_at, attempts, next_attempt_at) "
+							  "SELECT s.name, 'error', $2, pg_catalog.now(), 1, pg_catalog.now() OPERATOR(pg_catalog.+) '1 second'::pg_catalog.interval "
+							  "FROM sequin.sync s WHERE s.name OPERATOR(pg_catalog.=) $1 "
+							  "ON CONFLICT (sync) DO UPDATE SET state = 'error', last_error = excluded.last_error, "
+							  "  last_error_at = excluded.last_error_at, attempts = t.attempts OPERATOR(pg_catalog.+) 1, "
+							  "  next_attempt_at = pg_catalog.now() OPERATOR(pg_catalog.+) "
+							  "    pg_catalog.make_interval(secs => LEAST(60, pg_catalog.power(2, LEAST(t.attempts, 10))))",
+							  2, types, args, NULL, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "sequin_proxy: could not record the state of a sync");
+}
+
+static void
+record_failure_body(void *arg)
+{
+	record_outcome(arg);
+}
+
+/* In the transaction that made the tables: the sync is ready, for everybody, at its commit. */
+static void
+mark_ready(void *arg, const char *notes)
+{
+	Errand	   *errand = arg;
+	const char *skipped = errand->conv.notes.p;
+	char	   *text = NULL;
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		args[2];
+	char		nulls[] = {' ', 'n'};
+
+	if (skipped != NULL || notes != NULL)
+		text = psprintf("%s%s%s", skipped ? skipped : "", skipped && notes ? "; " : "", notes ? notes : "");
+	args[0] = CStringGetTextDatum(errand->sync->view.name);
+	args[1] = text ? CStringGetTextDatum(text) : (Datum) 0;
+	nulls[1] = text ? ' ' : 'n';
+	if (SPI_execute_with_args("INSERT INTO sequin.sync_state AS t (sync, state, last_error, last_error_at, ready_at, attempts, next_attempt_at) "
+							  "SELECT s.name, 'ready', $2, CASE WHEN $2 IS NOT NULL THEN pg_catalog.now() END, pg_catalog.now(), 0, NULL "
+							  "FROM sequin.sync s WHERE s.name OPERATOR(pg_catalog.=) $1 "
+							  "ON CONFLICT (sync) DO UPDATE SET state = 'ready', last_error = excluded.last_error, "
+							  "  last_error_at = excluded.last_error_at, ready_at = COALESCE(t.ready_at, excluded.ready_at), "
+							  "  attempts = 0, next_attempt_at = NULL",
+							  2, types, args, nulls, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "sequin_proxy: could not record the state of a sync");
+	shared_config_changed();
+}
+
+static void
+record_failure(const char *sync, const char *why)
+{
+	Outcome		outcome = {sync, why};
+	TxnError	error;
+
+	ereport(LOG, (errmsg("sequin_proxy: sync \"%s\" is not ready: %s", sync, why)));
+	if (!txn_run(record_failure_body, &outcome, 1000, &error))
+		ereport(WARNING, (errmsg("sequin_proxy: could not record the state of sync \"%s\": %s", sync, error.message)));
+}
+
+static void
+on_discovered(Errand *errand)
+{
+	const char *sync = errand->sync->view.name;
+	TxnError	error;
+
+	if (errand->conv.failed)
+		record_failure(sync, errand->conv.error);
+	else if (!follow_schema(errand, mark_ready, errand, &error))
+		record_failure(sync, error.message);
+	else
+		ereport(LOG, (errmsg("sequin_proxy: sync \"%s\" is ready: %d collections", sync, errand->conv.schema.ncollections)));
+	forget_running(sync);
+	next_look_us = 0;
+	errand_free(errand);
+}
+
+static void
+start_discovery(Loop *loop, const char *name)
+{
+	Catalog    *catalog = catalog_current();
+	CatalogSync *sync = catalog ? catalog_sync_by_name(catalog, name) : NULL;
+	Errand	   *errand;
+	Running    *r;
+
+	if (sync == NULL || is_running(name))
+		return;
+	errand = errand_create(loop->errands, catalog, sync, LIMIT_SYNC, STR_NULL, clock_us() + DISCOVERY_TIMEOUT_US);
+	if (errand == NULL)
+		return;
+	r = MemoryContextAlloc(TopMemoryContext, sizeof(*r));
+	r->sync = MemoryContextStrdup(TopMemoryContext, name);
+	r->next = running;
+	running = r;
+	errand->done = on_discovered;
+	errand_discover(errand, NULL);
+}
+
+int
+discovery_turn(Loop *loop)
+{
+	uint64		generation = pg_atomic_read_u64(&shared->generation);
+	Due			due = {.cx = CurrentMemoryContext,.next_ms = -1};
+	TxnError	error;
+	Catalog    *catalog;
+	int64_t		now = clock_us();
+
+	if (generation == seen_generation && now < next_look_us)
+		return (int) ((next_look_us - now) / 1000) + 1;
+	seen_generation = generation;
+	next_look_us = now + (int64_t) ASK_AGAIN_MS * 1000;
+	catalog = catalog_current();
+	if (catalog == NULL || !catalog->installed)
+		return ASK_AGAIN_MS;
+	if (!txn_run(due_body, &due, 1000, &error))
+	{
+		next_look_us = now + 1000 * 1000;
+		return 1000;
+	}
+	if (due.next_ms >= 0)
+		next_look_us = Min(next_look_us, now + (due.next_ms + 1) * 1000);
+	for (int i = 0; i < due.nsyncs; i++)
+		start_discovery(loop, due.syncs[i]);
+	return (int) ((next_look_us - now) / 1000) + 1;
+}

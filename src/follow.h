@@ -1,0 +1,16 @@
+/*
+ * follow.h - makes the mirror follow what a discovery errand found, in a transaction of its own.
+ */
+#ifndef SEQUIN_FOLLOW_H
+#define SEQUIN_FOLLOW_H
+
+#include "errand.h"
+#include "txn.h"
+
+/*
+ * in_same_txn(arg), when not NULL, runs in the same transaction after the schema change.  *notes:
+ * palloc'd in the caller's context, or NULL.  False: nothing changed; *error says why.
+ */
+extern bool follow_schema(Errand *errand, void (*in_same_txn) (void *arg, const char *notes), void *arg, TxnError *error);
+
+#endif

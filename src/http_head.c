@@ -1,0 +1,336 @@
+/*
+ * http_head.c - the request filter: a strict parse of an HTTP/1.x request head (see http_head.h).
+ *
+ * Owns the decision which heads are unambiguous enough to be served at all.  The listener calls
+ * it on bytes that it only peeked at, so a parse has no state between calls.  It copies the head
+ * into the arena once, before anything points into it; it must never touch PostgreSQL, and it
+ * must never "repair" a head: what two programs could read differently is refused.
+ */
+#include "http_head.h"
+
+#include <stdlib.h>
+
+#define INITIAL_HEADERS 16
+
+/* Headers of which one request may carry only one: a second is where two readers part ways. */
+static const char *const unique_headers[] = {
+	"Host", "Content-Length", "Transfer-Encoding", "Authorization", "Content-Type", "Sequin-Key"
+};
+
+typedef struct Parser
+{
+	Arena	   *arena;
+	HttpHead   *head;
+	const char **error;
+	int			capacity;		/* of head->headers */
+	unsigned	seen;			/* bit per unique_headers */
+	bool		keep_alive;
+} Parser;
+
+static bool
+is_token_char(unsigned char c)
+{
+	if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))
+		return true;
+	return c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL;
+}
+
+bool
+http_is_token(Str s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (!is_token_char((unsigned char) s.p[i]))
+			return false;
+	return s.n > 0;
+}
+
+bool
+http_is_value(Str s)
+{
+	for (size_t i = 0; i < s.n; i++)
+	{
+		unsigned char c = (unsigned char) s.p[i];
+
+		if ((c < 0x20 && c != '\t') || c == 0x7f)
+			return false;
+	}
+	return true;
+}
+
+Str
+http_head_get(const HttpHead *head, const char *name)
+{
+	for (int i = 0; i < head->nheaders; i++)
+		if (str_iis(head->headers[i].name, name))
+			return head->headers[i].value;
+	return STR_NULL;
+}
+
+static HeadResult
+bad(Parser *parser, const char *error)
+{
+	*parser->error = error;
+	return HEAD_BAD;
+}
+
+static Str
+trim_blanks(Str s)
+{
+	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
+		s.p++, s.n--;
+	while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+		s.n--;
+	return s;
+}
+
+/* Calls fn for each comma-separated element; RFC 9110 lets empty ones through. */
+static void
+each_element(Str list, void (*fn) (Parser *parser, Str element), Parser *parser)
+{
+	size_t		start = 0;
+
+	for (size_t i = 0; i <= list.n; i++)
+		if (i == list.n || list.p[i] == ',')
+		{
+			Str			element = trim_blanks((Str) {list.p + start, i - start});
+
+			if (element.n > 0)
+				fn(parser, element);
+			start = i + 1;
+		}
+}
+
+static void
+connection_option(Parser *parser, Str option)
+{
+	if (str_iis(option, "close"))
+		parser->head->close = true;
+	else if (str_iis(option, "keep-alive"))
+		parser->keep_alive = true;
+}
+
+static HeadResult
+parse_length(Parser *parser, Str value)
+{
+	uint64_t	length = 0;
+
+	if (value.n == 0 || value.n > 18)	/* 18 digits cannot overflow, and are over every limit */
+		return bad(parser, "Content-Length is not a plain number");
+	for (size_t i = 0; i < value.n; i++)
+	{
+		if (value.p[i] < '0' || value.p[i] > '9')
+			return bad(parser, "Content-Length is not a plain number");
+		length = length * 10 + (uint64_t) (value.p[i] - '0');
+	}
+	parser->head->has_length = true;
+	parser->head->length = length;
+	return HEAD_OK;
+}
+
+static HeadResult
+check_unique(Parser *parser, Str name)
+{
+	for (size_t i = 0; i < sizeof(unique_headers) / sizeof(unique_headers[0]); i++)
+	{
+		if (!str_iis(name, unique_headers[i]))
+			continue;
+		if (parser->seen & (1u << i))
+		{
+			const char *error = arena_printf(parser->arena, "more than one %s header", unique_headers[i]);
+
+			return error ? bad(parser, error) : HEAD_NOMEM;
+		}
+		parser->seen |= 1u << i;
+	}
+	return HEAD_OK;
+}
+
+/* What a header means for this hop. */
+static HeadResult
+apply_header(Parser *parser, HttpHeader header)
+{
+	HttpHead   *head = parser->head;
+	HeadResult	result = check_unique(parser, header.name);
+
+	if (result != HEAD_OK)
+		return result;
+	if (str_iis(header.name, "Content-Length"))
+		return parse_length(parser, header.value);
+	if (str_iis(header.name, "Transfer-Encoding"))
+	{
+		if (!str_iis(header.value, "chunked"))
+			return bad(parser, "Transfer-Encoding is not exactly chunked");
+		head->chunked = true;
+	}
+	else if (str_iis(header.name, "Connection"))
+		each_element(header.value, connection_option, parser);
+	else if (str_iis(header.name, "Expect") && str_iis(header.value, "100-continue"))
+		head->expect_continue = true;
+	return HEAD_OK;
+}
+
+static HeadResult
+push_header(Parser *parser, HttpHeader header)
+{
+	HttpHead   *head = parser->head;
+
+	if (head->nheaders == HTTP_MAX_HEADERS)
+		return HEAD_TOO_LARGE;
+	if (head->nheaders == parser->capacity)
+	{
+		int			capacity = parser->capacity ? parser->capacity * 2 : INITIAL_HEADERS;
+		HttpHeader *grown = arena_alloc(parser->arena, sizeof(HttpHeader) * (size_t) capacity);
+
+		if (grown == NULL)
+			return HEAD_NOMEM;
+		if (head->nheaders > 0)
+			memcpy(grown, head->headers, sizeof(HttpHeader) * (size_t) head->nheaders);
+		head->headers = grown;
+		parser->capacity = capacity;
+	}
+	head->headers[head->nheaders++] = header;
+	return apply_header(parser, header);
+}
+
+static HeadResult
+parse_header_line(Parser *parser, Str line)
+{
+	const char *colon = memchr(line.p, ':', line.n);
+	HttpHeader	header;
+
+	if (line.p[0] == ' ' || line.p[0] == '\t')
+		return bad(parser, "a folded header line");
+	if (colon == NULL)
+		return bad(parser, "a header line without a colon");
+	header.name = (Str) {line.p, (size_t) (colon - line.p)};
+	if (!http_is_token(header.name))
+		return bad(parser, "a header name that is not a token");
+	header.value = trim_blanks((Str) {colon + 1, line.n - header.name.n - 1});
+	if (!http_is_value(header.value))
+		return bad(parser, "a control character in a header value");
+	return push_header(parser, header);
+}
+
+static HeadResult
+parse_version(Parser *parser, Str version)
+{
+	if (str_is(version, "HTTP/1.1"))
+		parser->head->minor_version = 1;
+	else if (str_is(version, "HTTP/1.0"))
+		parser->head->minor_version = 0;
+	else
+		return bad(parser, "an HTTP version other than 1.0 and 1.1");
+	return HEAD_OK;
+}
+
+/* method SP origin-form SP version, with exactly those two spaces. */
+static HeadResult
+parse_request_line(Parser *parser, Str line)
+{
+	HttpHead   *head = parser->head;
+	const char *end = line.p + line.n;
+	const char *first = memchr(line.p, ' ', line.n);
+	const char *second = first ? memchr(first + 1, ' ', (size_t) (end - first - 1)) : NULL;
+
+	if (second == NULL)
+		return bad(parser, "a request line that is not \"METHOD /target HTTP/1.1\"");
+	head->method = (Str) {line.p, (size_t) (first - line.p)};
+	head->target = (Str) {first + 1, (size_t) (second - first - 1)};
+	if (!http_is_token(head->method))
+		return bad(parser, "a method that is not a token");
+	if (head->target.n == 0 || head->target.p[0] != '/')
+		return bad(parser, "a request target that does not begin with a slash");
+	for (size_t i = 0; i < head->target.n; i++)
+		if ((unsigned char) head->target.p[i] <= 0x20 || head->target.p[i] == 0x7f)
+			return bad(parser, "a control character in the request target");
+	return parse_version(parser, (Str) {second + 1, (size_t) (end - second - 1)});
+}
+
+static HeadResult
+check_framing(Parser *parser)
+{
+	HttpHead   *head = parser->head;
+
+	if (head->has_length && head->chunked)
+		return bad(parser, "Content-Length beside Transfer-Encoding");
+	if (head->chunked && head->minor_version == 0)
+		return bad(parser, "Transfer-Encoding in HTTP/1.0");
+	if (head->minor_version == 1 && http_head_get(head, "Host").p == NULL)
+		return bad(parser, "no Host header");
+	if (head->minor_version == 0 && !parser->keep_alive)
+		head->close = true;
+	return HEAD_OK;
+}
+
+/*
+ * Looks for the end of the head without copying: HEAD_OK sets *size.  A bare LF, a CR not before
+ * LF, or another control character is refused as soon as it is seen, so that garbage (a TLS
+ * hello, say) gets its answer at once and not at a deadline.
+ */
+static HeadResult
+find_end(Str bytes, size_t limit, size_t *size, const char **error)
+{
+	size_t		line_start = 0;
+	size_t		n = bytes.n < limit ? bytes.n : limit;
+
+	for (size_t i = 0; i < n; i++)
+	{
+		unsigned char c = (unsigned char) bytes.p[i];
+
+		if (c >= 0x20 ? c != 0x7f : c == '\t')
+			continue;
+		if (c == '\r' && i + 1 == bytes.n)
+			return HEAD_INCOMPLETE;
+		if (c != '\r' || bytes.p[i + 1] != '\n')
+		{
+			*error = c == '\n' ? "a line that ends in LF alone" : "a control character in the head";
+			return HEAD_BAD;
+		}
+		if (i == line_start)	/* the empty line; the first line may not be it */
+		{
+			*size = i + 2;
+			return *size <= limit ? HEAD_OK : HEAD_TOO_LARGE;
+		}
+		i++;
+		line_start = i + 1;
+	}
+	return bytes.n > limit ? HEAD_TOO_LARGE : HEAD_INCOMPLETE;
+}
+
+static HeadResult
+parse_lines(Parser *parser, Str rest)
+{
+	bool		first = true;
+
+	for (;;)
+	{
+		const char *cr = memchr(rest.p, '\r', rest.n);
+		Str			line = {rest.p, (size_t) (cr - rest.p)};
+		HeadResult	result;
+
+		if (line.n == 0)
+			return first ? bad(parser, "an empty request line") : check_framing(parser);
+		result = first ? parse_request_line(parser, line) : parse_header_line(parser, line);
+		if (result != HEAD_OK)
+			return result;
+		first = false;
+		rest.p += line.n + 2;
+		rest.n -= line.n + 2;
+	}
+}
+
+HeadResult
+http_head_parse(Arena *arena, Str bytes, size_t limit, HttpHead *head, size_t *size, const char **error)
+{
+	Parser		parser = {.arena = arena, .head = head, .error = error};
+	HeadResult	result = find_end(bytes, limit, size, error);
+	Str			copy;
+
+	memset(head, 0, sizeof(*head));
+	if (result != HEAD_OK)
+		return result;
+	copy = arena_str(arena, bytes.p, *size);
+	if (copy.p == NULL)
+		return HEAD_NOMEM;
+	return parse_lines(&parser, copy);
+}

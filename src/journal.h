@@ -1,0 +1,59 @@
+/*
+ * journal.h - sequin.write_log: what was asked, what became of it.
+ *
+ * The *_rows functions run inside the caller's transaction (txn.h) and may ereport.
+ */
+#ifndef SEQUIN_JOURNAL_H
+#define SEQUIN_JOURNAL_H
+
+#include "postgres.h"
+
+#include "change.h"
+
+typedef enum JournalState
+{
+	JOURNAL_INTENT,
+	JOURNAL_COMMITTED,
+	JOURNAL_NONE,
+	JOURNAL_DEFERRED,
+	JOURNAL_RESOLVED,
+	JOURNAL_FAILED
+} JournalState;
+
+typedef struct JournalEntry
+{
+	int64		id;				/* of the row; 0: there is none yet */
+	const char *request_id;
+	const char *sync;
+	const char *method;
+	const char *path;			/* without the query: it may hold an e-mail address */
+	int			status;			/* the API's; 0: none came */
+	JournalState state;
+	const char *targets;		/* JSON text; NULL: unchanged */
+	const char *error;			/* NULL: none */
+} JournalEntry;
+
+/* Inserts those whose id is 0 (and sets it), updates the others. */
+extern void journal_write_rows(JournalEntry **entries, int count);
+
+/* The targets of a re-read as JSON, and back (for a retry); NULL / false when out of memory or malformed. */
+extern const char *journal_targets(Arena *arena, const Change *changes, int count);
+extern bool journal_parse_targets(Arena *arena, const char *json, ChangeList *targets);
+
+/* A deferred write that is due for a retry. */
+typedef struct JournalDue
+{
+	int64		id;
+	char	   *sync;
+	char	   *targets;
+	int			attempts;
+} JournalDue;
+
+/* Due rows (palloc'd in cx), oldest first, and when the next one will be due (ms; -1: none). */
+extern int	journal_due_rows(MemoryContext cx, int limit, JournalDue **due, int64 *next_ms);
+extern void journal_retry_rows(int64 id, JournalState state, const char *error);	/* DEFERRED: next attempt with back-off */
+/* Intents of an earlier life of the cluster: nobody will settle them, so they count as deferred. */
+extern int	journal_adopt_rows(void);
+extern void journal_prune_rows(void);		/* settled rows older than the retention */
+
+#endif

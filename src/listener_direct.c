@@ -1,0 +1,282 @@
+/*
+ * listener_direct.c - requests whose body we read, and responses that we write, ourselves: what
+ * libmicrohttpd would not read as strictly as we do, what does not fit its memory, and every
+ * error of the listener's own.
+ *
+ * Called by the gate.  It reads exactly the bytes of the request (or keeps what it read too much
+ * for the next one) and must never block, nor send a header that it did not check.
+ */
+#include "listener_internal.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#define CHUNKED_PIECE (16 * 1024)
+#define READS_PER_TURN 64
+
+static bool
+send_continue(Conn *conn)
+{
+	static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
+	/* Nothing else is in the socket's send buffer, so these few bytes fit or the client is gone. */
+	return send(conn->fd, line, sizeof(line) - 1, MSG_NOSIGNAL) == (ssize_t) sizeof(line) - 1;
+}
+
+void
+direct_start_body(Conn *conn)
+{
+	HttpHead   *head = &conn->inbound->request.head;
+
+	memset(&conn->chunked, 0, sizeof(conn->chunked));
+	if (!head->chunked && head->length == 0)
+	{
+		conn_request_whole(conn);
+		return;
+	}
+	conn->state = CONN_BODY;
+	conn_deadline(conn, conn->listener->options.body_timeout_ms);
+	if (head->expect_continue && head->minor_version == 1 && conn->in_n == 0 && !send_continue(conn))
+		conn_close(conn);
+	else
+		direct_read_body(conn);
+}
+
+/* False: no more for now (the state says why). */
+static bool
+read_sized(Conn *conn)
+{
+	Inbound    *inbound = conn->inbound;
+	size_t		left = (size_t) inbound->request.head.length - inbound->body_n;
+	size_t		ahead = conn->in_n < left ? conn->in_n : left;
+	size_t		piece = left < LISTENER_SCRATCH ? left : LISTENER_SCRATCH;
+	ssize_t		n;
+
+	if (!inbound_reserve(inbound, inbound->body_n + (ahead > piece ? ahead : piece)))
+	{
+		conn_close(conn);
+		return false;
+	}
+	if (ahead > 0)
+	{
+		memcpy(inbound->body + inbound->body_n, conn->in, ahead);
+		inbound->body_n += ahead;
+		conn_shift_in(conn, ahead);
+		return true;
+	}
+	n = recv(conn->fd, inbound->body + inbound->body_n, piece, 0);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return false;
+	if (n <= 0)
+	{
+		conn_close(conn);
+		return false;
+	}
+	inbound->body_n += (size_t) n;
+	conn->consumed += (uint64_t) n;
+	return true;
+}
+
+static ChunkedResult
+decode_in(Conn *conn)
+{
+	Inbound    *inbound = conn->inbound;
+	Str			in = {conn->in, conn->in_n};
+	Str			data = STR_NULL;
+	ChunkedResult result;
+
+	while ((result = chunked_next(&conn->chunked, &in, &data)) == CHUNKED_DATA)
+	{
+		if (data.n > conn->listener->options.max_body - inbound->body_n)
+		{
+			conn_refuse(conn, 413, "body_too_large", "the request body is larger than allowed",
+						"Raise sequin_proxy.max_request_body.");
+			return CHUNKED_BAD;
+		}
+		if (!inbound_add(inbound, data))
+		{
+			conn_close(conn);
+			return CHUNKED_BAD;
+		}
+	}
+	if (result == CHUNKED_BAD)
+		conn_refuse(conn, 400, "bad_request", "a malformed chunk in the request body", NULL);
+	else
+		conn_shift_in(conn, conn->in_n - in.n);
+	return result;
+}
+
+static bool
+receive_piece(Conn *conn)
+{
+	ssize_t		n;
+
+	if (!conn_reserve_in(conn, CHUNKED_PIECE))
+	{
+		conn_close(conn);
+		return false;
+	}
+	n = recv(conn->fd, conn->in, conn->in_cap, 0);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return false;
+	if (n <= 0)
+	{
+		conn_close(conn);
+		return false;
+	}
+	conn->in_n = (size_t) n;
+	conn->consumed += (uint64_t) n;
+	return true;
+}
+
+static bool
+read_chunked(Conn *conn)
+{
+	ChunkedResult result;
+
+	if (conn->in_n == 0 && !receive_piece(conn))
+		return false;
+	result = decode_in(conn);
+	if (result == CHUNKED_END)
+		conn_request_whole(conn);
+	return result == CHUNKED_MORE;
+}
+
+void
+direct_read_body(Conn *conn)
+{
+	HttpHead   *head = &conn->inbound->request.head;
+
+	for (int i = 0; i < READS_PER_TURN; i++)
+	{
+		if (head->chunked ? !read_chunked(conn) : !read_sized(conn))
+			return;
+		if (!head->chunked && conn->inbound->body_n == head->length)
+		{
+			conn_request_whole(conn);
+			return;
+		}
+	}
+	conn_kick(conn);			/* a fast sender: others have their turn first */
+}
+
+bool
+response_header_ok(const HttpHeader *header)
+{
+	static const char *const framing[] = {"Connection", "Content-Length", "Transfer-Encoding", "Keep-Alive"};
+
+	for (size_t i = 0; i < sizeof(framing) / sizeof(framing[0]); i++)
+		if (str_iis(header->name, framing[i]))
+			return false;
+	return http_is_token(header->name) && http_is_value(header->value);
+}
+
+static void
+add_headers(Conn *conn, Buf *buf, const Response *response)
+{
+	for (int i = 0; i < response->nheaders; i++)
+	{
+		if (!response_header_ok(&response->headers[i]))
+		{
+			listener_log(conn->listener, 1, "dropped a malformed header of a response");
+			continue;
+		}
+		buf_str(buf, response->headers[i].name);
+		buf_cstr(buf, ": ");
+		buf_str(buf, response->headers[i].value);
+		buf_cstr(buf, "\r\n");
+	}
+}
+
+static void
+add_framing(Conn *conn, Buf *buf, const Response *response)
+{
+	const HttpHead *head = &conn->inbound->request.head;
+	bool		is_head = str_is(head->method, "HEAD");
+	bool		bodiless = response->status == 204 || response->status == 304;
+
+	conn->out_no_body = is_head || bodiless;
+	if ((is_head || response->status == 304) && response->status != 204 && response->has_declared_length)
+		buf_printf(buf, "Content-Length: %llu\r\n", (unsigned long long) response->declared_length);
+	else if (!bodiless && (!is_head || conn->inbound->out_body_n > 0))
+		buf_printf(buf, "Content-Length: %zu\r\n", conn->inbound->out_body_n);
+	if (conn->close_after)
+		buf_cstr(buf, "Connection: close\r\n");
+	else if (head->minor_version == 0)
+		buf_cstr(buf, "Connection: keep-alive\r\n");
+	buf_cstr(buf, "\r\n");
+}
+
+static bool
+build_head(Conn *conn, const Response *response)
+{
+	const char *reason = MHD_get_reason_phrase_for((unsigned) response->status);
+	Buf			buf;
+	Str			text;
+
+	buf_init(&buf, conn->inbound->arena);
+	if (reason == NULL || strcmp(reason, "Unknown") == 0)
+		reason = "Non-Standard Status";
+	buf_printf(&buf, "HTTP/1.1 %d %s\r\n", response->status, reason);
+	add_headers(conn, &buf, response);
+	add_framing(conn, &buf, response);
+	text = buf_finish(&buf);
+	conn->out_head = text.p;
+	conn->out_head_n = text.n;
+	conn->out_sent = 0;
+	return text.p != NULL;
+}
+
+void
+direct_respond(Conn *conn, const Response *response)
+{
+	if (response->status < 200 || response->status > 999)
+	{
+		listener_log(conn->listener, 2, "a response with status %d was dropped", response->status);
+		conn_close(conn);
+		return;
+	}
+	if ((conn->mhd != NULL && conn->inbound->mhd_taken && !mhd_give_back(conn)) || !build_head(conn, response))
+	{
+		conn_close(conn);
+		return;
+	}
+	conn->state = CONN_WRITE;
+	conn_deadline(conn, conn->listener->options.write_timeout_ms);
+	direct_write(conn);
+}
+
+void
+direct_write(Conn *conn)
+{
+	Inbound    *inbound = conn->inbound;
+	size_t		body_n = conn->out_no_body ? 0 : inbound->out_body_n;
+
+	while (conn->out_sent < conn->out_head_n + body_n)
+	{
+		size_t		head_left = conn->out_sent < conn->out_head_n ? conn->out_head_n - conn->out_sent : 0;
+		size_t		body_sent = head_left > 0 ? 0 : conn->out_sent - conn->out_head_n;
+		struct iovec parts[2] = {
+			{(char *) conn->out_head + conn->out_head_n - head_left, head_left},
+			{inbound->out_body ? inbound->out_body + body_sent : NULL, body_n - body_sent}
+		};
+		struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+		ssize_t		n = sendmsg(conn->fd, &message, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n <= 0)
+		{
+			conn_close(conn);
+			return;
+		}
+		conn->out_sent += (size_t) n;
+	}
+	conn_response_done(conn);
+}

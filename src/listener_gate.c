@@ -1,0 +1,565 @@
+/*
+ * listener_gate.c - a connection's life: which state follows which, its deadlines, and the filter
+ * that every request head passes before anything acts on it.
+ *
+ * Owns every Conn.  Each has one edge-triggered watch for all its life; whoever changes the state
+ * to one that reads must see to it that conn_process runs, for the edge may be over.  It must never let
+ * libmicrohttpd run on a connection whose next bytes are not a head that passed here.
+ */
+#include "listener_internal.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define LINGER_MS 2000
+#define LINGER_BYTES (8 * 1024 * 1024)
+
+static void conn_event(void *arg, uint32_t events);
+static void deadline_passed(void *arg);
+
+Conn *
+conn_create(Listener *listener, int fd, bool peer_loopback)
+{
+	Conn	   *conn = calloc(1, sizeof(Conn));
+
+	if (conn == NULL)
+		return NULL;
+	conn->listener = listener;
+	conn->fd = fd;
+	conn->peer_loopback = peer_loopback;
+	if (!conn_watch(conn))
+	{
+		free(conn);
+		return NULL;
+	}
+	conn->next = listener->conns;
+	if (conn->next != NULL)
+		conn->next->prev = conn;
+	listener->conns = conn;
+	listener->stats.connections++;
+	conn_deadline(conn, listener->options.head_timeout_ms);
+	return conn;
+}
+
+bool
+conn_watch(Conn *conn)
+{
+	conn->watch = reactor_watch(conn->listener->reactor, conn->fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+								conn_event, conn);
+	return conn->watch != NULL;
+}
+
+size_t
+conn_unread(const Conn *conn)
+{
+	int			n = 0;
+
+	return conn->fd >= 0 && ioctl(conn->fd, SIOCINQ, &n) == 0 && n > 0 ? (size_t) n : 0;
+}
+
+void
+conn_deadline(Conn *conn, int64_t ms)
+{
+	if (ms <= 0)
+		timer_clear(conn->listener->reactor, &conn->timer);
+	else if (!timer_set(conn->listener->reactor, &conn->timer, clock_us() + ms * 1000, deadline_passed, conn))
+		listener_log(conn->listener, 2, "out of memory for a deadline");
+}
+
+void
+conn_kick(Conn *conn)
+{
+	Listener   *listener = conn->listener;
+
+	if (!conn->kicked)
+	{
+		conn->kicked = true;
+		conn->kick_next = listener->kicked;
+		listener->kicked = conn;
+	}
+	listener_due(listener);
+}
+
+/* The client has left, or its connection is of no use any more: its request goes on without it. */
+void
+conn_drop_request(Conn *conn)
+{
+	Inbound    *inbound = conn->inbound;
+	Listener   *listener = conn->listener;
+
+	conn->inbound = NULL;
+	if (inbound == NULL)
+		return;
+	if (!inbound->handed_over || inbound->answered)
+	{
+		inbound_finish(inbound);
+		inbound->conn = NULL;
+		return;
+	}
+	inbound->conn = NULL;
+	inbound->request.client_gone = true;
+	listener->handler.on_client_gone(listener->handler.cls, &inbound->request);
+}
+
+static void
+unlink_conn(Conn *conn)
+{
+	Listener   *listener = conn->listener;
+
+	if (conn->prev != NULL)
+		conn->prev->next = conn->next;
+	else
+		listener->conns = conn->next;
+	if (conn->next != NULL)
+		conn->next->prev = conn->prev;
+	listener->stats.connections--;
+	if (!conn->kicked)			/* else process_kicked moves it */
+	{
+		conn->kick_next = listener->closed;
+		listener->closed = conn;
+	}
+	listener_due(listener);
+}
+
+void
+conn_close(Conn *conn)
+{
+	Listener   *listener = conn->listener;
+
+	if (conn->state == CONN_CLOSED)
+		return;
+	timer_clear(listener->reactor, &conn->timer);
+	if (conn->mhd != NULL)
+		mhd_let_go(conn);
+	reactor_unwatch(listener->reactor, conn->watch);
+	conn->watch = NULL;
+	if (conn->fd >= 0)
+		close(conn->fd);
+	conn->fd = -1;
+	conn->state = CONN_CLOSED;
+	unlink_conn(conn);
+	conn_drop_request(conn);
+}
+
+/* Closing with bytes unread makes the kernel send a reset, which may overtake our answer. */
+void
+conn_linger(Conn *conn)
+{
+	if (conn->mhd != NULL && !mhd_give_back(conn))
+	{
+		conn_close(conn);
+		return;
+	}
+	if (shutdown(conn->fd, SHUT_WR) != 0 || (!conn->unread_body && conn_unread(conn) == 0))
+	{
+		conn_close(conn);
+		return;
+	}
+	conn->state = CONN_LINGER;
+	conn_deadline(conn, LINGER_MS);
+	conn_kick(conn);
+}
+
+static void
+drain(Conn *conn)
+{
+	Listener   *listener = conn->listener;
+
+	while (conn->drained < LINGER_BYTES)
+	{
+		ssize_t		n = recv(conn->fd, listener->scratch, sizeof(listener->scratch), 0);
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n <= 0)
+			break;
+		conn->drained += (size_t) n;
+	}
+	conn_close(conn);
+}
+
+void
+conn_refuse(Conn *conn, int status, const char *code, const char *message, const char *hint)
+{
+	Listener   *listener = conn->listener;
+	Response	response = {0};
+
+	if (conn->mhd != NULL && !mhd_give_back(conn))
+	{
+		conn_close(conn);
+		return;
+	}
+	if (conn->inbound == NULL && (conn->inbound = inbound_create(conn)) == NULL)
+	{
+		conn_close(conn);
+		return;
+	}
+	conn->unread_body = true;
+	conn->close_after = true;
+	conn->inbound->answered = true;
+	listener->handler.make_error(listener->handler.cls, conn->inbound->arena, conn->inbound->request.id, status,
+								 code, message, hint, &response);
+	conn->inbound->out_body = response.body;
+	conn->inbound->out_body_n = response.body ? response.body_len : 0;
+	direct_respond(conn, &response);
+}
+
+static void
+refuse_late(Conn *conn, const char *part, int64_t ms)
+{
+	char		message[100];
+
+	snprintf(message, sizeof(message), "the request's %s did not arrive within %lld ms", part, (long long) ms);
+	conn_refuse(conn, 400, "bad_request", message, NULL);
+}
+
+static void
+deadline_passed(void *arg)
+{
+	Conn	   *conn = arg;
+	const ListenerOptions *options = &conn->listener->options;
+
+	switch (conn->state)
+	{
+		case CONN_HEAD:
+			refuse_late(conn, "head", options->head_timeout_ms);
+			break;
+		case CONN_BODY:
+		case CONN_MHD_READ:
+			refuse_late(conn, "body", options->body_timeout_ms);
+			break;
+		default:				/* idle, a client that does not read, a linger that ends */
+			conn_close(conn);
+	}
+}
+
+static void
+conn_event(void *arg, uint32_t events)
+{
+	Conn	   *conn = arg;
+
+	if (conn->state == CONN_CLOSED)
+		return;
+	/* A half-closed connection (RDHUP alone) still waits for its answer; a reset one does not. */
+	if (events & (EPOLLERR | EPOLLHUP) && conn->state != CONN_MHD_CLOSING)
+	{
+		conn_close(conn);
+		return;
+	}
+	conn_process(conn);
+}
+
+bool
+conn_reserve_in(Conn *conn, size_t cap)
+{
+	char	   *grown;
+
+	if (conn->in_cap >= cap)
+		return true;
+	grown = realloc(conn->in, cap);
+	if (grown == NULL)
+		return false;
+	conn->in = grown;
+	conn->in_cap = cap;
+	return true;
+}
+
+void
+conn_shift_in(Conn *conn, size_t n)
+{
+	conn->in_n -= n;
+	if (conn->in_n > 0)
+		memmove(conn->in, conn->in + n, conn->in_n);
+}
+
+/* Makes what was only peeked at ours: the rest of this request is read directly. */
+static bool
+consume(Conn *conn, size_t n, bool keep)
+{
+	char	   *to = conn->listener->scratch;
+
+	if (keep)
+	{
+		if (!conn_reserve_in(conn, conn->listener->options.max_head + 1))
+			return false;
+		to = conn->in;
+	}
+	if (recv(conn->fd, to, n, 0) != (ssize_t) n)
+		return false;
+	conn->consumed += n;
+	conn->in_n = keep ? n : 0;
+	return true;
+}
+
+/* The handler has its say; then the body is read by whoever can.  peeked: the head is still in the socket. */
+static void
+head_complete(Conn *conn, size_t head_size, bool peeked)
+{
+	Listener   *listener = conn->listener;
+	Inbound    *inbound = conn->inbound;
+	HttpHead   *head = &inbound->request.head;
+	Response	refusal = {0};
+	bool		has_body = head->chunked || head->length > 0;
+	bool		accepted;
+
+	conn->close_after = head->close || listener->stopping;
+	inbound->request.received_at_us = clock_us();
+	inbound_announce(inbound);
+	if (head->length > listener->options.max_body)
+	{
+		conn_refuse(conn, 413, "body_too_large", "the request body is larger than allowed",
+					"Raise sequin_proxy.max_request_body.");
+		return;
+	}
+	accepted = listener->handler.on_head(listener->handler.cls, &inbound->request, &refusal);
+	if (accepted && peeked && mhd_can_take(conn, head_size))
+	{
+		mhd_take(conn, head_size);
+		return;
+	}
+	if (peeked && !consume(conn, head_size, false))
+	{
+		free(refusal.body);
+		conn_close(conn);
+		return;
+	}
+	if (!peeked)
+		conn_shift_in(conn, head_size);
+	if (accepted)
+	{
+		direct_start_body(conn);
+		return;
+	}
+	conn->unread_body = has_body;
+	conn->close_after = conn->close_after || has_body || refusal.close;
+	inbound->answered = true;
+	inbound->out_body = refusal.body;
+	inbound->out_body_n = refusal.body ? refusal.body_len : 0;
+	direct_respond(conn, &refusal);
+}
+
+/* HEAD_OK and refusals are dealt with here; false: more bytes are needed. */
+static bool
+filter_head(Conn *conn, Str bytes, bool peeked)
+{
+	Listener   *listener = conn->listener;
+	const char *error = NULL;
+	size_t		size = 0;
+	HeadResult	result = HEAD_NOMEM;
+
+	if (conn->inbound == NULL)
+		conn->inbound = inbound_create(conn);
+	if (conn->inbound != NULL)
+		result = http_head_parse(conn->inbound->arena, bytes, listener->options.max_head,
+								 &conn->inbound->request.head, &size, &error);
+	if (result == HEAD_INCOMPLETE)
+		return false;
+	if (result != HEAD_OK)
+		listener->stats.bad_heads++;
+	if (result == HEAD_OK)
+		head_complete(conn, size, peeked);
+	else if (result == HEAD_BAD)
+		conn_refuse(conn, 400, "bad_request", error, NULL);
+	else if (result == HEAD_TOO_LARGE)
+		conn_refuse(conn, 431, "headers_too_large", "the request's head is larger than allowed", NULL);
+	else
+		conn_close(conn);		/* out of memory: nothing can be built to say so */
+	return true;
+}
+
+/* The client has sent all it ever will, in the middle of or instead of a head. */
+static void
+head_ended(Conn *conn, ssize_t n)
+{
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	conn_close(conn);
+}
+
+static void
+read_head_on(Conn *conn)
+{
+	Listener   *listener = conn->listener;
+
+	for (;;)
+	{
+		char	   *to = conn->in + conn->in_n;
+		ssize_t		n = recv(conn->fd, to, conn->in_cap - conn->in_n, 0);
+
+		if (n <= 0)
+		{
+			head_ended(conn, n);
+			return;
+		}
+		conn->in_n += (size_t) n;
+		conn->consumed += (uint64_t) n;
+		/* a head can only end, and be found wrong for good, at a line's end or at its limit */
+		if ((memchr(to, '\n', (size_t) n) != NULL || conn->in_n > listener->options.max_head) &&
+			filter_head(conn, (Str) {conn->in, conn->in_n}, false))
+			return;
+	}
+}
+
+/* The usual case: the whole head is there, and is only peeked at, so that libmicrohttpd can read it. */
+static void
+peek_head(Conn *conn)
+{
+	Listener   *listener = conn->listener;
+	size_t		limit = listener->options.max_head + 1;
+	ssize_t		n = recv(conn->fd, listener->scratch,
+						 limit < sizeof(listener->scratch) ? limit : sizeof(listener->scratch), MSG_PEEK);
+
+	if (n <= 0)
+	{
+		head_ended(conn, n);
+		return;
+	}
+	if (filter_head(conn, (Str) {listener->scratch, (size_t) n}, true))
+		return;
+	conn->state = CONN_HEAD;
+	conn_deadline(conn, listener->options.head_timeout_ms);
+	if (consume(conn, (size_t) n, true))
+		read_head_on(conn);
+	else
+		conn_close(conn);
+}
+
+static void
+read_head(Conn *conn)
+{
+	if (conn->in_n == 0)
+	{
+		peek_head(conn);
+		return;
+	}
+	if (!conn_reserve_in(conn, conn->listener->options.max_head + 1))
+	{
+		conn_close(conn);
+		return;
+	}
+	if (conn->state == CONN_IDLE)
+	{
+		/* a pipelined head, whole or in part, came with the last request */
+		conn->state = CONN_HEAD;
+		conn_deadline(conn, conn->listener->options.head_timeout_ms);
+		if (filter_head(conn, (Str) {conn->in, conn->in_n}, false))
+			return;
+	}
+	read_head_on(conn);
+}
+
+void
+conn_request_whole(Conn *conn)
+{
+	Inbound    *inbound = conn->inbound;
+	HttpHead   *head = &inbound->request.head;
+
+	conn->state = CONN_READY;
+	conn_deadline(conn, 0);
+	if (head->chunked || head->has_length)
+		inbound->request.body = inbound->body ? (Str) {inbound->body, inbound->body_n} : (Str) {"", 0};
+	if (inbound->body != NULL)
+		inbound->body[inbound->body_n] = '\0';
+	conn_kick(conn);
+}
+
+static void
+hand_over(Conn *conn)
+{
+	Listener   *listener = conn->listener;
+
+	conn->state = CONN_WAIT;
+	conn->inbound->handed_over = true;
+	listener->handler.on_request(listener->handler.cls, &conn->inbound->request);
+}
+
+void
+conn_response_done(Conn *conn)
+{
+	Inbound    *inbound = conn->inbound;
+
+	conn->inbound = NULL;
+	inbound_finish(inbound);
+	inbound->conn = NULL;
+	conn->out_head = NULL;
+	conn->out_head_n = conn->out_sent = 0;
+	if (conn->in_n == 0)
+	{
+		free(conn->in);
+		conn->in = NULL;
+		conn->in_cap = 0;
+	}
+	if (conn->close_after)
+	{
+		conn_linger(conn);
+		return;
+	}
+	conn->state = CONN_IDLE;
+	conn_deadline(conn, conn->listener->options.idle_timeout_ms);
+	conn_kick(conn);			/* what came meanwhile gave its edge long ago */
+}
+
+/* libmicrohttpd has let go; what it left unread is ours to drain. */
+static void
+mhd_has_closed(Conn *conn)
+{
+	if (conn->mhd != NULL)
+		return;					/* not yet */
+	conn_drop_request(conn);
+	if (conn->fd < 0)
+		conn_close(conn);
+	else
+		conn_linger(conn);
+}
+
+static void
+step(Conn *conn)
+{
+	switch (conn->state)
+	{
+		case CONN_IDLE:
+		case CONN_HEAD:
+			read_head(conn);
+			break;
+		case CONN_BODY:
+			direct_read_body(conn);
+			break;
+		case CONN_READY:
+			hand_over(conn);
+			break;
+		case CONN_WRITE:
+			direct_write(conn);
+			break;
+		case CONN_LINGER:
+			drain(conn);
+			break;
+		case CONN_MHD_CLOSING:
+			mhd_has_closed(conn);
+			break;
+		case CONN_MHD_READ:		/* libmicrohttpd's own epoll set tells it */
+		case CONN_MHD_WRITE:
+		case CONN_WAIT:
+		case CONN_CLOSED:
+			break;
+	}
+}
+
+void
+conn_process(Conn *conn)
+{
+	Listener   *listener = conn->listener;
+
+	if (conn->state == CONN_CLOSED || conn->processing)
+		return;
+	conn->processing = true;
+	listener->depth++;
+	step(conn);
+	listener->depth--;
+	conn->processing = false;
+}

@@ -1,0 +1,188 @@
+/*
+ * loop.c - the frame of a worker process (loop.h).
+ *
+ * Owns the process's signals, its WaitEventSet (latch, postmaster death, the reactor's epoll fd)
+ * and the orderly end.  SIGTERM does not use PostgreSQL's die(): a worker that has requests at
+ * the API drains first; txn.c's guard sees to it that no commit can hang the shutdown.
+ */
+#include "postgres.h"
+
+#include <sys/resource.h>
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procsignal.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "limiter.h"
+#include "loop.h"
+#include "settings.h"
+#include "shared.h"
+#include "txn.h"
+
+volatile sig_atomic_t loop_stopping;
+
+static void
+handle_stop(SIGNAL_ARGS)
+{
+	int			saved_errno = errno;
+
+	loop_stopping = 1;
+	SetLatch(MyLatch);
+	errno = saved_errno;
+}
+
+/* Thousands of sockets: the soft limit that a worker inherits is 1024. */
+static void
+raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max)
+	{
+		limit.rlim_cur = limit.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+			ereport(LOG, (errmsg("sequin_proxy: could not raise the limit of open files: %m")));
+	}
+}
+
+/* The worker's own session: nothing of it may depend on settings of the database or role. */
+static void
+pin_session_settings(void)
+{
+	static const char *const pinned[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"row_security", "off"},
+		{"statement_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"session_replication_role", "origin"},
+		{"client_min_messages", "warning"},
+		{"DateStyle", "ISO, YMD"},
+		{"IntervalStyle", "postgres"},
+		{"bytea_output", "hex"},
+		{"extra_float_digits", "1"},
+		{"xmloption", "content"},
+		{"TimeZone", "UTC"},
+	};
+
+	for (int i = 0; i < lengthof(pinned); i++)
+		SetConfigOption(pinned[i][0], pinned[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+static void
+release_shared(int code, Datum arg)
+{
+	limiter_detach();
+	shared_release_slot();
+}
+
+static void
+create_parts(Loop *loop)
+{
+	UpstreamOptions options = {0};
+
+	loop->reactor = reactor_create();
+	if (loop->reactor == NULL)
+		ereport(ERROR, (errcode_for_socket_access(), errmsg("sequin_proxy: could not create an epoll set: %m")));
+	options.connect_timeout_ms = setting_connect_timeout;
+	options.timeout_ms = setting_upstream_timeout;
+	options.max_body = (size_t) setting_max_response_body * 1024;
+	options.ca_file = setting_upstream_ca_file;
+	loop->upstream = upstream_create(loop->reactor, &options);
+	loop->pacer = pacer_create(loop->reactor);
+	if (loop->upstream != NULL && loop->pacer != NULL)
+		loop->errands = errand_runner_create(loop->reactor, loop->pacer, loop->upstream);
+	if (loop->errands == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("sequin_proxy: could not start libcurl")));
+}
+
+void
+loop_upstream_options(Loop *loop)
+{
+	UpstreamOptions options = {0};
+
+	options.connect_timeout_ms = setting_connect_timeout;
+	options.timeout_ms = setting_upstream_timeout;
+	options.max_body = (size_t) setting_max_response_body * 1024;
+	options.ca_file = setting_upstream_ca_file;
+	upstream_set_options(loop->upstream, &options);
+}
+
+void
+loop_start(Loop *loop, int slot)
+{
+	pqsignal(SIGTERM, handle_stop);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGUSR1, procsignal_sigusr1_handler);
+	BackgroundWorkerUnblockSignals();
+
+	raise_file_limit();
+	before_shmem_exit(release_shared, 0);
+	shared_claim_slot(slot);
+	BackgroundWorkerInitializeConnection(setting_database, NULL, 0);
+	pin_session_settings();
+	txn_guard_init(&loop_stopping);
+	limiter_attach(slot);
+
+	create_parts(loop);
+	loop->events = wait_event_set_create(3);
+	AddWaitEventToSet(loop->events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(loop->events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(loop->events, WL_SOCKET_READABLE, reactor_fd(loop->reactor), NULL, NULL);
+}
+
+static void
+reload_settings(Loop *loop)
+{
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+	loop_upstream_options(loop);
+	loop->reload = true;
+}
+
+/* An ERROR has no place in the loop itself (a bad configuration file only warns); CFI may raise FATAL. */
+static void
+serve_signals(Loop *loop)
+{
+	QueryCancelPending = false;		/* nothing runs that pg_cancel_backend could mean */
+	CHECK_FOR_INTERRUPTS();
+	loop->reload = false;
+	if (ConfigReloadPending)
+		reload_settings(loop);
+	if (shared != NULL && pg_atomic_read_u32(&shared->stop_for_drop) == MyDatabaseId && OidIsValid(MyDatabaseId))
+		loop_stopping = 1;
+}
+
+void
+loop_wait(Loop *loop, int max_wait_ms)
+{
+	WaitEvent	event;
+	int			timeout = reactor_timeout_ms(loop->reactor);
+
+	if (timeout < 0 || (max_wait_ms >= 0 && max_wait_ms < timeout))
+		timeout = max_wait_ms;
+	if (WaitEventSetWait(loop->events, timeout, &event, 1, PG_WAIT_EXTENSION) > 0 &&
+		(event.events & WL_LATCH_SET))
+		ResetLatch(MyLatch);
+	serve_signals(loop);
+	reactor_dispatch(loop->reactor);
+}
+
+void
+loop_exit(Loop *loop)
+{
+	upstream_destroy(loop->upstream);
+	/* Exit code 1: the postmaster starts the worker again, unless the cluster stops. */
+	proc_exit(1);
+}

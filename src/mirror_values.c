@@ -1,0 +1,137 @@
+/*
+ * mirror_values.c - a field's value becomes a column's Datum, or NULL and a note why.
+ *
+ * values.c judges what fits the type that we gave the column, so the input functions called here
+ * can't fail.  Where the user gave the column another type, or the database is not in UTF-8,
+ * they can: then they run in a subtransaction, and what they refuse is a misfit like any other.
+ */
+#include "mirror_internal.h"
+
+#include "access/xact.h"
+#include "datatype/timestamp.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "values.h"
+
+#define UNIX_EPOCH_DAYS (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)
+
+static bool
+needs_encoding(Str text)
+{
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return false;
+	for (size_t i = 0; i < text.n; i++)
+		if (IS_HIGHBIT_SET(text.p[i]))
+			return true;
+	return false;
+}
+
+/* False: refused; *error is palloc'd.  What is out of our hands (memory, cancel) is thrown on. */
+static bool
+guarded_input(MirrorColumn *column, Str text, Datum *datum, char **error)
+{
+	MemoryContext cx = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool ok = true;
+	Datum volatile value = (Datum) 0;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cx);
+	PG_TRY();
+	{
+		char	   *encoded = pg_any_to_server(text.p, (int) text.n, PG_UTF8);
+
+		value = InputFunctionCall(&column->input, encoded, column->ioparam, column->typmod);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *data;
+		int			category;
+
+		MemoryContextSwitchTo(cx);
+		data = CopyErrorData();
+		category = ERRCODE_TO_CATEGORY(data->sqlerrcode);
+		if (category == ERRCODE_OPERATOR_INTERVENTION || category == ERRCODE_INSUFFICIENT_RESOURCES)
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		*error = data->message;
+		ok = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cx);
+	CurrentResourceOwner = owner;
+	*datum = value;
+	return ok;
+}
+
+static Datum
+exact_datum(MirrorColumn *column, ColumnValue *value)
+{
+	switch (column->field->type)
+	{
+		case MIRROR_TEXT:
+			return mirror_text(value->text);
+		case MIRROR_BOOLEAN:
+			return BoolGetDatum(value->boolean);
+		case MIRROR_INTEGER:
+			return Int32GetDatum((int32) value->number);
+		case MIRROR_BIGINT:
+			return Int64GetDatum(value->number);
+		case MIRROR_DATE:
+			return DateADTGetDatum((DateADT) (value->number - UNIX_EPOCH_DAYS));
+		case MIRROR_TIMESTAMPTZ:
+			return TimestampTzGetDatum(value->number - UNIX_EPOCH_DAYS * USECS_PER_DAY);
+		default:
+			return InputFunctionCall(&column->input, (char *) value->text.p, column->ioparam, column->typmod);
+	}
+}
+
+/* The provider that leaves out what is false does so in every way of saying nothing. */
+static bool
+is_false(const MirrorOp *op, const MirrorColumn *column)
+{
+	return column->field->type == MIRROR_BOOLEAN && column->exact && op->table->sync->provider->absent_boolean_is_false;
+}
+
+Datum
+mirror_value(Apply *apply, MirrorOp *op, MirrorColumn *column, const FieldValue *value, bool *isnull)
+{
+	static const FieldValue nothing = {.type = JSON_NULL};
+	ColumnValue converted;
+	const char *error = NULL;
+	char	   *refusal;
+	Datum		datum;
+	ValueResult result;
+
+	/* HubSpot, which has versions, is the one that writes "" for nothing. */
+	result = value_convert(op->item->arena, column->field->type, value ? value : &nothing,
+						   op->table->sync->provider->has_updated_at, &converted, &error);
+	if (result == VALUE_NOMEM)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	*isnull = true;
+	if (result == VALUE_MISFIT)
+	{
+		mirror_note_error(apply, op, column->field->column, value, error);
+		return (Datum) 0;
+	}
+	if (converted.is_null)
+	{
+		*isnull = !is_false(op, column);
+		return BoolGetDatum(false);
+	}
+	*isnull = false;
+	if (column->exact && !needs_encoding(converted.text))
+		return exact_datum(column, &converted);
+	if (guarded_input(column, converted.text, &datum, &refusal))
+		return datum;
+	mirror_note_error(apply, op, column->field->column, value, refusal);
+	*isnull = true;
+	return (Datum) 0;
+}

@@ -1,0 +1,155 @@
+/*
+ * provider.h - the provider interface.  Pure: no I/O, no SPI, no postgres.h, no global state.
+ *
+ * A provider knows one kind of API: which URLs are its own, which requests are writes, what an
+ * accepted write changed, how to ask for a schema or a record again, and how the API speaks of
+ * rate limits.  It is called by exchange, errand and sync only.  Everything it makes lives in
+ * the arena it is given.  Adding an API is one file in src/providers and one row in provider_all.
+ */
+#ifndef SEQUIN_PROVIDER_H
+#define SEQUIN_PROVIDER_H
+
+#include "change.h"
+
+/* What a provider may know of a sync: a part of the catalog's snapshot, immutable. */
+typedef struct SyncView
+{
+	const char *name;
+	const char *base_id;		/* config->>'base_id' (Airtable), NULL where none */
+	const char **tables;		/* the `tables` the user chose, the API's own names; NULL: all */
+	int			ntables;
+	const Schema *schema;		/* as mirrored now; NULL before discovery */
+} SyncView;
+
+/* A request as far as providers care.  path and query are the raw bytes after the host. */
+typedef struct RequestView
+{
+	Str			method;
+	Str			host;			/* lower case, without port */
+	Str			path;			/* starts with '/', no '?' */
+	Str			query;			/* without '?'; STR_NULL when there was none */
+	Str			body;			/* empty during route() */
+} RequestView;
+
+typedef struct ResponseView
+{
+	int			status;
+	Str			body;
+	bool		encoded;		/* it came with a Content-Encoding: the body cannot be read */
+} ResponseView;
+
+typedef enum RouteVerdict
+{
+	ROUTE_OK,
+	ROUTE_BAD_HOST,				/* 404 bad_hostname */
+	ROUTE_UNSUPPORTED,			/* 404 unsupported_path */
+	ROUTE_NOMEM
+} RouteVerdict;
+
+typedef struct Route
+{
+	RouteVerdict verdict;
+	const char *message;		/* for BAD_HOST and UNSUPPORTED: what is wrong, one sentence */
+	const char *hint;			/* ... and what to do, one sentence; both without secrets */
+	bool		read;			/* provably a read: what a read-only key may do */
+	bool		mirrored;		/* may change mirrored data or the schema: journalled and decoded */
+	const char *bucket;			/* rate-limit bucket: "default", "search" */
+	const char *collection;		/* the collection it addresses, canonical identity, NULL: none or unknown */
+	int			op;				/* the provider's own: which operation this is */
+	Str			args[6];		/* the provider's own: path pieces, percent-decoded where it needs them */
+} Route;
+
+typedef enum DecodeResult
+{
+	DECODE_OK,
+	DECODE_UNREADABLE,			/* 2xx, but the body is not what the API's format says; the list holds REREADs as far
+								 * as ids are known from the request */
+	DECODE_NOMEM
+} DecodeResult;
+
+/* One call that an errand makes to the API. */
+typedef struct Call
+{
+	const char *host;			/* "api.hubapi.com" */
+	const char *method;
+	Str			target;			/* path and query, encoded */
+	Str			body;			/* JSON, or STR_NULL */
+	const char *bucket;
+	int			step;			/* the provider's own */
+	void	   *state;			/* the provider's own */
+} Call;
+
+/*
+ * A conversation: several calls whose answers lead to a schema or to changes.  The provider
+ * queues calls with conversation_call; the runner (errand.c) takes them with conversation_take,
+ * makes them in any order and in parallel, and feeds each answer back.  Done when nothing is
+ * queued or in flight.
+ */
+typedef struct Conversation
+{
+	Arena	   *arena;
+	const SyncView *view;
+	bool		discovering;	/* else re-reading */
+	const char *scope;			/* discovery of one collection only; NULL: everything */
+	/* results: */
+	Schema		schema;			/* of a discovery, complete when it succeeded */
+	ChangeList	changes;		/* of a re-read: UPSERT, PATCH, DELETE, LINK, UNLINK */
+	Str			notes;			/* what was skipped and why ("tickets: 403, the credential may not read it"); or STR_NULL */
+	/* failure: */
+	bool		failed;
+	bool		retriable;		/* may go well later (5xx, 429, network) */
+	const char *error;			/* for syncs.last_error: says what to fix; no secrets */
+	/* the queue: */
+	Call	   *calls;
+	int			ncalls;
+	int			taken;
+	int			cap;
+	int			in_flight;		/* kept by the runner */
+	void	   *state;			/* the provider's own */
+} Conversation;
+
+extern bool conversation_call(Conversation *conv, Call call);		/* false: out of memory (and conv->failed) */
+extern bool conversation_take(Conversation *conv, Call *call);
+extern void conversation_fail(Conversation *conv, bool retriable, const char *fmt,...) __attribute__((format(printf, 3, 4)));
+extern void conversation_note(Conversation *conv, const char *fmt,...) __attribute__((format(printf, 2, 3)));
+
+/* What a response says about rate limits. */
+typedef struct LimitHint
+{
+	int64_t		block_ms;		/* > 0: nothing more in this bucket for so long (429, 503 with Retry-After) */
+	bool		has_remaining;	/* the API told what is left of a window: */
+	int64_t		window_ms;
+	int64_t		remaining;
+} LimitHint;
+
+/* Finds a response header by name, case-insensitive; STR_NULL where absent.  cls is the caller's. */
+typedef Str (*HeaderFinder) (void *cls, const char *name);
+
+typedef struct Provider
+{
+	const char *name;					/* "hubspot" */
+	const char *default_rate_limit;		/* the published default: "100/10s, 250000/1d, search:5/1s" */
+	const char *created_column;			/* "created_at", Airtable "created_time" */
+	bool		has_updated_at;			/* mirror tables have updated_at */
+	bool		absent_boolean_is_false;	/* UPSERT: an absent boolean field is false */
+
+	/* Is this (method, host, path) ours, and what is it?  Judges before any rate-limit slot is taken. */
+	void		(*route) (const SyncView *view, const RequestView *request, Arena *arena, Route *route);
+	/* (request, 2xx response) -> changes.  Never called for non-2xx or for routes that are not mirrored. */
+	DecodeResult (*decode) (const SyncView *view, const Route *route, const RequestView *request,
+							const ResponseView *response, Arena *arena, ChangeList *changes);
+	/* Queue the first calls of a discovery (conv->scope) or of a re-read of these CHANGE_REREADs. */
+	void		(*discover) (Conversation *conv);
+	void		(*reread) (Conversation *conv, const Change *targets, int ntargets);
+	/* One answer.  status 0: no answer (network); body as the API sent it. */
+	void		(*feed) (Conversation *conv, const Call *call, int status, Str body);
+	/* Rate-limit news of any response, 2xx or not. */
+	void		(*limits) (int status, HeaderFinder find, void *cls, Str body, LimitHint *hint);
+} Provider;
+
+extern const Provider provider_hubspot;
+extern const Provider provider_airtable;
+extern const Provider *provider_find(const char *name);		/* NULL: unknown */
+extern const Provider *const provider_all[];				/* NULL-terminated */
+
+#endif

@@ -1,0 +1,293 @@
+/*
+ * recovery.c - writes that the API accepted and the mirror has not: sequin.write_log's deferred
+ * rows are re-read from the API until they are in.
+ *
+ * Part of the sync process.  A row names its targets (records, pairs, schema); a re-read brings
+ * their present state, which is that write or a newer one.  A row that cannot land now is tried
+ * again with back-off and does not hold up others.  Also adopts the intents that an earlier life
+ * of the cluster left open: their outcome is unknown, so their targets are re-read.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "catalog.h"
+#include "follow.h"
+#include "journal.h"
+#include "mirror.h"
+#include "shared.h"
+#include "sync.h"
+#include "txn.h"
+
+#define RECOVERY_BATCH 32			/* rows looked at in one go */
+#define RECOVERY_IN_FLIGHT 4		/* errands at a time: the sync's share must not flood the API */
+#define RECOVERY_TIMEOUT_US (INT64CONST(120) * 1000 * 1000)
+#define LOOK_AGAIN_MS 30000
+#define COMMIT_LOCK_MS 200
+
+/* One row at work. */
+typedef struct Repair
+{
+	int64		id;
+	Arena	   *arena;
+	ChangeList	targets;
+	const char *scope;			/* of a schema refresh, NULL: everything */
+	bool		refresh;
+	MirrorItem	item;
+	JournalState state;
+	const char *error;
+	struct Repair *next;
+} Repair;
+
+static Repair *repairs;
+static uint32 seen_kick;
+static int64_t next_look_us;
+static bool adopted;
+static Loop *the_loop;
+
+static void
+settle_body(void *arg)
+{
+	Repair	   *r = arg;
+
+	if (r->item.nchanges > 0)
+	{
+		MirrorItem *item = &r->item;
+
+		mirror_apply(&item, 1);
+		if (item->verdict == MIRROR_REFRESH)
+			elog(ERROR, "the mirror's table does not match the API's schema");
+	}
+	journal_retry_rows(r->id, r->state, r->error);
+}
+
+static void
+repair_free(Repair *repair)
+{
+	for (Repair **r = &repairs; *r != NULL; r = &(*r)->next)
+		if (*r == repair)
+		{
+			*r = repair->next;
+			break;
+		}
+	arena_destroy(repair->arena);	/* the Repair lives in it */
+}
+
+/* Commits what was found, with the row's new state; or notes why it could not. */
+static void
+repair_finish(Repair *r, JournalState state, const char *why)
+{
+	TxnError	error;
+
+	r->state = state;
+	r->error = why;
+	if (!txn_run(settle_body, r, COMMIT_LOCK_MS, &error))
+	{
+		r->item.nchanges = 0;
+		r->state = JOURNAL_DEFERRED;
+		r->error = error.message;
+		if (!txn_run(settle_body, r, COMMIT_LOCK_MS, &error))
+			ereport(WARNING, (errmsg("sequin_proxy: could not update sequin.write_log: %s", error.message)));
+	}
+	next_look_us = 0;
+	repair_free(r);
+}
+
+static void
+on_reread(Errand *errand)
+{
+	Repair	   *r = errand->cls;
+
+	if (errand->conv.failed)
+		repair_finish(r, JOURNAL_DEFERRED, arena_cstr(r->arena, str_of(errand->conv.error)));
+	else
+	{
+		r->item = (MirrorItem)
+		{
+			.sync = errand->sync,.changes = errand->conv.changes.items,.nchanges = errand->conv.changes.count,
+			.asked_at = errand->asked_at,.authoritative = true,.arena = r->arena
+		};
+		repair_finish(r, JOURNAL_RESOLVED, NULL);
+	}
+	errand_free(errand);
+}
+
+static void start_reread(Repair *r, const char *sync_name);
+
+static void
+on_refreshed(Errand *errand)
+{
+	Repair	   *r = errand->cls;
+	TxnError	error;
+	char	   *sync = arena_cstr(r->arena, str_of(errand->sync->view.name));
+
+	if (errand->conv.failed)
+		repair_finish(r, JOURNAL_DEFERRED, arena_cstr(r->arena, str_of(errand->conv.error)));
+	else if (!follow_schema(errand, NULL, NULL, &error))
+		repair_finish(r, JOURNAL_DEFERRED, arena_cstr(r->arena, str_of(error.message)));
+	else if (r->targets.count > 0 && sync != NULL)
+		start_reread(r, sync);
+	else
+		repair_finish(r, JOURNAL_RESOLVED, NULL);
+	errand_free(errand);
+}
+
+static Errand *
+start_errand(Repair *r, const char *sync_name, void (*done) (Errand *errand))
+{
+	Catalog    *catalog = catalog_current();
+	CatalogSync *sync = catalog ? catalog_sync_by_name(catalog, sync_name) : NULL;
+	Errand	   *errand;
+
+	if (sync == NULL)
+	{
+		repair_finish(r, JOURNAL_FAILED, "the sync was dropped");
+		return NULL;
+	}
+	errand = errand_create(the_loop->errands, catalog, sync, LIMIT_SYNC, STR_NULL, clock_us() + RECOVERY_TIMEOUT_US);
+	if (errand == NULL)
+	{
+		repair_finish(r, JOURNAL_DEFERRED, "out of memory");
+		return NULL;
+	}
+	errand->done = done;
+	errand->cls = r;
+	return errand;
+}
+
+static void
+start_reread(Repair *r, const char *sync_name)
+{
+	Errand	   *errand = start_errand(r, sync_name, on_reread);
+
+	if (errand != NULL)
+		errand_reread(errand, r->targets.items, r->targets.count);
+}
+
+/* Takes the schema refreshes out of the targets; what is left are records and pairs that have an id. */
+static void
+split_targets(Repair *r, const ChangeList *all)
+{
+	for (int i = 0; i < all->count; i++)
+	{
+		Change	   *c = &all->items[i];
+
+		if (c->op == CHANGE_REFRESH_SCHEMA)
+		{
+			r->scope = r->refresh ? NULL : c->collection.p ? arena_cstr(r->arena, c->collection) : NULL;
+			r->refresh = true;
+		}
+		else if (c->id.p != NULL)
+		{
+			Change	   *copy = change_add(&r->targets, r->arena, CHANGE_REREAD, c->collection, c->id);
+
+			if (copy != NULL)
+				*copy = *c;
+		}
+	}
+}
+
+static void
+start_repair(const JournalDue *due)
+{
+	Arena	   *arena = arena_create();
+	Repair	   *r = arena ? arena_zalloc(arena, sizeof(*r)) : NULL;
+	ChangeList	all = {0};
+	Str			json = STR_NULL;
+
+	if (r == NULL)
+	{
+		arena_destroy(arena);
+		return;
+	}
+	r->id = due->id;
+	r->arena = arena;
+	r->next = repairs;
+	repairs = r;
+	if (due->targets != NULL)
+		json = arena_str(arena, due->targets, strlen(due->targets));
+	if (json.p != NULL && journal_parse_targets(arena, json.p, &all))
+		split_targets(r, &all);
+	if (r->refresh)
+	{
+		Errand	   *errand = start_errand(r, due->sync, on_refreshed);
+
+		if (errand != NULL)
+			errand_discover(errand, r->scope);
+	}
+	else if (r->targets.count > 0)
+		start_reread(r, due->sync);
+	else
+		repair_finish(r, JOURNAL_DEFERRED, "the request names no record: only a sync of the whole table can find its effect");
+}
+
+typedef struct Look
+{
+	MemoryContext cx;
+	JournalDue *due;
+	int			ndue;
+	int64		next_ms;
+} Look;
+
+static void
+look_body(void *arg)
+{
+	Look	   *look = arg;
+
+	if (!adopted)
+	{
+		journal_adopt_rows();
+		journal_prune_rows();
+	}
+	look->ndue = journal_due_rows(look->cx, RECOVERY_BATCH, &look->due, &look->next_ms);
+}
+
+static bool
+at_work(int64 id)
+{
+	for (Repair *r = repairs; r != NULL; r = r->next)
+		if (r->id == id)
+			return true;
+	return false;
+}
+
+static int
+count_repairs(void)
+{
+	int			n = 0;
+
+	for (Repair *r = repairs; r != NULL; r = r->next)
+		n++;
+	return n;
+}
+
+int
+recovery_turn(Loop *loop)
+{
+	uint32		kick = pg_atomic_read_u32(&shared->kick);
+	Look		look = {.cx = CurrentMemoryContext,.next_ms = -1};
+	TxnError	error;
+	Catalog    *catalog = catalog_current();
+	int64_t		now = clock_us();
+
+	the_loop = loop;
+	if (catalog == NULL || !catalog->installed)
+		return -1;
+	if ((kick == seen_kick && now < next_look_us) || count_repairs() >= RECOVERY_IN_FLIGHT)
+		return next_look_us > now ? (int) ((next_look_us - now) / 1000) + 1 : -1;
+	seen_kick = kick;
+	next_look_us = now + (int64_t) LOOK_AGAIN_MS * 1000;
+	if (!txn_run(look_body, &look, COMMIT_LOCK_MS, &error))
+	{
+		next_look_us = now + 1000 * 1000;
+		return 1000;
+	}
+	adopted = true;
+	if (look.next_ms >= 0)
+		next_look_us = Min(next_look_us, now + (look.next_ms + 1) * 1000);
+	for (int i = 0; i < look.ndue && count_repairs() < RECOVERY_IN_FLIGHT; i++)
+		if (!at_work(look.due[i].id))
+			start_repair(&look.due[i]);
+	return next_look_us > now ? (int) ((next_look_us - now) / 1000) + 1 : 0;
+}

@@ -1,0 +1,154 @@
+/*
+ * shared.c - the fixed part of shared memory: generation, worker slots, statistics (shared.h).
+ *
+ * Owns the SharedState and each process's claim on a slot.  Any process may call it.  Its
+ * spinlock guards pid and latch only, for a few instructions; latches are set after it is
+ * released: a latch of a process that has gone belongs to PostgreSQL's process array and stays
+ * valid memory, so the worst is a needless wake-up of whoever has it now.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "storage/shmem.h"
+
+#include "shared.h"
+
+SharedState *shared;
+int			shared_my_slot = -1;
+
+static bool config_changed;		/* in the running transaction */
+static bool callback_registered;
+
+Size
+shared_size(void)
+{
+	return MAXALIGN(sizeof(SharedState));
+}
+
+void
+shared_init(void)
+{
+	bool		found;
+
+	shared = ShmemInitStruct("sequin_proxy", shared_size(), &found);
+	if (found)
+		return;
+	memset(shared, 0, sizeof(SharedState));
+	pg_atomic_init_u64(&shared->generation, 1);
+	pg_atomic_init_u32(&shared->stop_for_drop, InvalidOid);
+	pg_atomic_init_u32(&shared->kick, 0);
+	SpinLockInit(&shared->mutex);
+	for (int i = 0; i < SHARED_SLOTS; i++)
+		pg_atomic_init_u64(&shared->slots[i].generation, 0);
+}
+
+void
+shared_claim_slot(int slot)
+{
+	WorkerSlot *mine = &shared->slots[slot];
+	int			holder;
+
+	SpinLockAcquire(&shared->mutex);
+	holder = mine->pid;
+	SpinLockRelease(&shared->mutex);
+	/* a process that died without release took the cluster's shared memory with it: this is a second one */
+	if (holder != 0 && holder != MyProcPid && (kill(holder, 0) == 0 || errno == EPERM))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("sequin_proxy: slot %d is taken by process %d", slot, holder)));
+	mine->listening = false;
+	mine->listen_error[0] = '\0';
+	memset(&mine->stats, 0, sizeof(mine->stats));
+	pg_atomic_write_u64(&mine->generation, 0);
+	SpinLockAcquire(&shared->mutex);
+	mine->pid = MyProcPid;
+	mine->latch = MyLatch;
+	SpinLockRelease(&shared->mutex);
+	shared_my_slot = slot;
+}
+
+void
+shared_release_slot(void)
+{
+	WorkerSlot *mine;
+
+	if (shared == NULL || shared_my_slot < 0)
+		return;
+	mine = &shared->slots[shared_my_slot];
+	mine->listening = false;
+	mine->stats.connections = 0;
+	mine->stats.queued = 0;
+	mine->stats.in_flight = 0;
+	SpinLockAcquire(&shared->mutex);
+	mine->pid = 0;
+	mine->latch = NULL;
+	SpinLockRelease(&shared->mutex);
+	shared_my_slot = -1;
+}
+
+void
+shared_wake(int slot)
+{
+	Latch	   *latch;
+
+	if (shared == NULL || slot < 0 || slot >= SHARED_SLOTS)
+		return;
+	SpinLockAcquire(&shared->mutex);
+	latch = shared->slots[slot].latch;
+	SpinLockRelease(&shared->mutex);
+	if (latch != NULL)
+		SetLatch(latch);
+}
+
+void
+shared_wake_all(void)
+{
+	for (int slot = 0; slot < SHARED_SLOTS; slot++)
+		shared_wake(slot);
+}
+
+/*
+ * A rolled-back savepoint leaves the flag set: the workers then reload a configuration that did
+ * not change, which costs a few queries and is never wrong.
+ */
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	if (!config_changed)
+		return;
+	switch (event)
+	{
+		case XACT_EVENT_PRE_PREPARE:
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot PREPARE a transaction that has changed the configuration of sequin_proxy"),
+					 errhint("Use COMMIT, so that the proxy sees the change at once.")));
+			break;
+		case XACT_EVENT_COMMIT:
+			/* here the change is visible to others already, and the client has no answer yet */
+			config_changed = false;
+			pg_atomic_fetch_add_u64(&shared->generation, 1);
+			shared_wake_all();
+			break;
+		case XACT_EVENT_ABORT:
+			config_changed = false;
+			break;
+		default:
+			break;
+	}
+}
+
+void
+shared_config_changed(void)
+{
+	if (shared == NULL)
+		return;
+	if (!callback_registered)
+		RegisterXactCallback(at_transaction_end, NULL);
+	callback_registered = true;
+	config_changed = true;
+}

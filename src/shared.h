@@ -1,0 +1,72 @@
+/*
+ * shared.h - what the processes share beside the limiter: the configuration generation, one slot
+ * per worker (latch, what it serves, statistics) and the listener's state.
+ *
+ * Fixed size, allocated at postmaster start.  Counters are atomics or single-writer; no lock is
+ * held while anything can fail.
+ */
+#ifndef SEQUIN_SHARED_H
+#define SEQUIN_SHARED_H
+
+#include "postgres.h"
+
+#include "port/atomics.h"
+#include "storage/latch.h"
+#include "storage/spin.h"
+
+#define SHARED_MAX_WORKERS 64
+#define SHARED_SYNC_SLOT SHARED_MAX_WORKERS		/* the sync process's slot */
+#define SHARED_SLOTS (SHARED_MAX_WORKERS + 1)
+
+typedef struct WorkerStats		/* written by its worker only; read without a lock */
+{
+	uint64		connections;	/* open now */
+	uint64		accepted;
+	uint64		requests;
+	uint64		status_class[6];	/* [2]: 2xx ... of API answers; [0]: the proxy's own errors */
+	uint64		commits;		/* exchanges answered `committed` */
+	uint64		batches;		/* transactions that carried them */
+	uint64		deferred;
+	uint64		queued;			/* waiting for a rate-limit slot now */
+	uint64		in_flight;		/* at the API now */
+	uint64		upstream_us;	/* sum over answered calls, for a mean */
+	uint64		commit_us;		/* sum over batches */
+	uint64		total_us;		/* sum over exchanges */
+} WorkerStats;
+
+typedef struct WorkerSlot
+{
+	int			pid;			/* 0: not running */
+	Latch	   *latch;
+	pg_atomic_uint64 generation;	/* of the catalog snapshot it uses for new requests */
+	bool		listening;
+	char		listen_error[200];	/* why it does not, "" */
+	WorkerStats stats;
+} WorkerSlot;
+
+typedef struct SharedState
+{
+	pg_atomic_uint64 generation;	/* bumped at the commit of every configuration change */
+	pg_atomic_uint32 stop_for_drop;	/* OID of the database that is being dropped; 0: none */
+	pg_atomic_uint32 kick;			/* bumped to ask the sync process for a look at its work at once */
+	slock_t		mutex;				/* guards pid and latch of the slots */
+	WorkerSlot	slots[SHARED_SLOTS];
+} SharedState;
+
+extern SharedState *shared;			/* NULL when the library was not preloaded */
+extern int	shared_my_slot;			/* -1 in backends */
+
+extern Size shared_size(void);
+extern void shared_init(void);				/* shmem_startup_hook body */
+extern void shared_claim_slot(int slot);	/* worker start; ereports when taken */
+extern void shared_release_slot(void);		/* before_shmem_exit */
+extern void shared_wake(int slot);			/* sets that worker's latch; safe when it is gone */
+extern void shared_wake_all(void);
+
+/*
+ * Marks that this transaction changes the configuration: at its commit, and only then, the
+ * generation moves and all workers wake.  PREPARE TRANSACTION after it is an error.
+ */
+extern void shared_config_changed(void);
+
+#endif

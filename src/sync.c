@@ -1,0 +1,65 @@
+/*
+ * sync.c - the sync process: one background worker that drives all syncs.
+ *
+ * Puts the loop and the tasks together: discovery.c and recovery.c now, backfill, polls and sweeps
+ * later.  Owns no state of its own; takes rate-limit slots only as LIMIT_SYNC, behind every
+ * proxied request.
+ */
+#include "postgres.h"
+
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "utils/memutils.h"
+
+#include "catalog.h"
+#include "shared.h"
+#include "sync.h"
+#include "txn.h"
+
+#define IDLE_MS 60000
+
+static int
+sooner(int a, int b)
+{
+	if (a < 0 || b < 0)
+		return Max(a, b);
+	return Min(a, b);
+}
+
+/* Everything that touches PostgreSQL; returns how long the loop may wait. */
+static int
+sync_turn(Loop *loop, MemoryContext cx)
+{
+	MemoryContext old = MemoryContextSwitchTo(cx);
+	int			wait;
+
+	catalog_current();
+	pacer_turn(loop->pacer);
+	errand_turn(loop->errands);
+	wait = sooner(discovery_turn(loop), recovery_turn(loop));
+	pacer_turn(loop->pacer);	/* what was just begun */
+	errand_turn(loop->errands);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(cx);
+	return sooner(wait, IDLE_MS);
+}
+
+void
+sequin_sync_main(Datum arg)
+{
+	static Loop loop;			/* outlives every callback, zeroed */
+	MemoryContext cx;
+
+	loop_start(&loop, SHARED_SYNC_SLOT);
+	cx = AllocSetContextCreate(TopMemoryContext, "sequin_proxy turn", ALLOCSET_DEFAULT_SIZES);
+	while (!loop_stopping)
+	{
+		int			wait = sync_turn(&loop, cx);
+
+		pgstat_report_activity(errand_running(loop.errands) > 0 ? STATE_RUNNING : STATE_IDLE,
+							   errand_running(loop.errands) > 0 ? "asking the API" : "waiting for work");
+		txn_report_stats();
+		loop_wait(&loop, wait);
+	}
+	loop_exit(&loop);
+}

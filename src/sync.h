@@ -1,0 +1,22 @@
+/*
+ * sync.h - the sync process: discovers each sync's schema, retries deferred writes.
+ *
+ * Its entry point is sequin_sync_main, registered in sequin_proxy.c.  Backfill, polls and sweeps
+ * join it later; they share its loop, errands and limiter.
+ */
+#ifndef SEQUIN_SYNC_H
+#define SEQUIN_SYNC_H
+
+#include "postgres.h"
+
+#include "loop.h"
+
+extern PGDLLEXPORT void sequin_sync_main(Datum arg);
+
+/* recovery.c: retries what sequin.write_log holds as deferred; once per turn; ms until it wants to run again, -1: never. */
+extern int	recovery_turn(Loop *loop);
+
+/* discovery.c: brings every sync from new to ready; once per turn; ms until it wants to run again, -1: never. */
+extern int	discovery_turn(Loop *loop);
+
+#endif

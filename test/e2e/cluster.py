@@ -1,0 +1,159 @@
+"""A throw-away PostgreSQL cluster with sequin_proxy preloaded, and helpers to watch it.
+
+Uses the private installation that tools/prefix.sh made (SEQUIN_PREFIX_BIN names its bin directory).
+Nothing here sleeps for luck: wait_until polls a condition and names it when it fails.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import psycopg
+
+
+def free_port():
+    """A TCP port that nobody listens on just now."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_until(what, condition, timeout=20.0, interval=0.02):
+    """Polls condition until it is true and returns its value; fails naming `what`."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout} s: {what}")
+        time.sleep(interval)
+
+
+class Cluster:
+    """One cluster in a temporary directory; start it with `with Cluster(...)` or start()/destroy()."""
+
+    def __init__(self, workers=1, database="postgres", settings=None):
+        self.bin = os.environ["SEQUIN_PREFIX_BIN"]
+        self.dir = tempfile.mkdtemp(prefix="sequin_test_", dir="/tmp")
+        self.data = os.path.join(self.dir, "data")
+        self.log_path = os.path.join(self.dir, "log")
+        self.port = free_port()
+        self.proxy_port = free_port()
+        self.database = database
+        self.settings = {
+            "listen_addresses": "''",
+            "port": self.port,
+            "unix_socket_directories": f"'{self.dir}'",
+            "shared_preload_libraries": "'sequin_proxy'",
+            "fsync": "off",  # kill -9 of processes keeps the page cache
+            "log_min_messages": "log",
+            "log_line_prefix": "'%m [%p] %b '",
+            "max_worker_processes": 80,
+            "sequin_proxy.port": self.proxy_port,
+            "sequin_proxy.workers": workers,
+            "sequin_proxy.database": f"'{database}'",
+            **(settings or {}),
+        }
+        subprocess.run(
+            [f"{self.bin}/initdb", "-D", self.data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-N"],
+            check=True, stdout=subprocess.DEVNULL)
+        self.write_settings()
+
+    def write_settings(self):
+        with open(os.path.join(self.data, "postgresql.auto.conf"), "w", encoding="utf-8") as f:
+            for name, value in self.settings.items():
+                f.write(f"{name} = {value}\n")
+
+    def set(self, **settings):
+        """Changes settings (double underscore for the dot) and reloads."""
+        for name, value in settings.items():
+            self.settings[name.replace("__", ".")] = value
+        self.write_settings()
+        subprocess.run([f"{self.bin}/pg_ctl", "-D", self.data, "reload"], check=True, stdout=subprocess.DEVNULL)
+
+    def start(self, extension=True):
+        subprocess.run([f"{self.bin}/pg_ctl", "-D", self.data, "-l", self.log_path, "-w", "-t", "60", "start"],
+                       check=True, stdout=subprocess.DEVNULL)
+        if extension:
+            if self.database != "postgres":
+                with self.connect("postgres") as db:
+                    db.execute(f'CREATE DATABASE "{self.database}"')
+            self.sql("CREATE EXTENSION IF NOT EXISTS sequin_proxy")
+        return self
+
+    def stop(self, mode="fast", timeout=30):
+        subprocess.run([f"{self.bin}/pg_ctl", "-D", self.data, "-m", mode, "-w", "-t", str(timeout), "stop"],
+                       check=True, stdout=subprocess.DEVNULL)
+
+    def restart(self, mode="fast"):
+        self.stop(mode)
+        self.start(extension=False)
+
+    def running(self):
+        return subprocess.run([f"{self.bin}/pg_ctl", "-D", self.data, "status"], stdout=subprocess.DEVNULL).returncode == 0
+
+    def kill_postmaster(self):
+        """kill -9 of the postmaster and every child: as near to a power cut as processes go."""
+        with open(os.path.join(self.data, "postmaster.pid"), encoding="ascii") as f:
+            pid = int(f.readline())
+        children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
+        for p in [pid, *map(int, children)]:
+            try:
+                os.kill(p, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        wait_until("the postmaster is gone", lambda: not os.path.exists(f"/proc/{pid}"))
+        for p in map(int, children):
+            wait_until("its children are gone", lambda p=p: not os.path.exists(f"/proc/{p}"))
+
+    def destroy(self):
+        if self.running():
+            self.stop("immediate")
+        if not os.environ.get("KEEP_CLUSTERS"):
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *exc):
+        self.destroy()
+
+    def connect(self, database=None, user="postgres", **kw):
+        return psycopg.connect(host=self.dir, port=self.port, dbname=database or self.database, user=user,
+                               autocommit=kw.pop("autocommit", True), **kw)
+
+    def sql(self, query, params=None):
+        """Runs one statement in a session of its own; returns the rows, if any."""
+        with self.connect() as db:
+            cur = db.execute(query, params)
+            return cur.fetchall() if cur.description else None
+
+    def one(self, query, params=None):
+        rows = self.sql(query, params)
+        return rows[0][0] if rows else None
+
+    def dicts(self, query, params=None):
+        with self.connect(row_factory=psycopg.rows.dict_row) as db:
+            return db.execute(query, params).fetchall()
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def worker_pids(self, kind="sequin_proxy worker"):
+        return [r[0] for r in self.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = %s ORDER BY pid", (kind,))]
+
+    def crashes(self):
+        """Signs in the log that a process died or an assertion failed."""
+        return re.findall(r".*(?:terminated by signal|PANIC|TRAP|server process .* was terminated).*", self.log())
+
+    def wait_proxy(self):
+        """Until every worker listens."""
+        wait_until("the proxy listens", lambda: self.one(
+            "SELECT count(*) > 0 AND bool_and(listening) FROM sequin.proxy_stats"))

@@ -1,0 +1,1 @@
+"""Stateful stand-ins for the HubSpot and Airtable APIs.  See README.md."""

@@ -1,0 +1,1 @@
+"""The Airtable stand-in; api.Airtable is its face."""

@@ -1,0 +1,577 @@
+// SRC: src/limit_queue.c src/rate_window.c src/rate_spec.c  LIBS:
+/*
+ * test_limit_queue.c - who gets the next slot: several simulated workers and the sync process on
+ * one record, on a simulated clock, with random delays between a wake-up and the turn that it
+ * causes, and between a grant and the send.
+ */
+#include "../../src/limit_queue.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define S INT64_C(1000000)
+#define NEVER INT64_MAX
+#define SYNC 64
+#define MAX_WAITS 60000
+
+static int	passed;
+static int	failed;
+
+static void
+check(bool ok, const char *what)
+{
+	printf("%s - %s\n", ok ? "ok" : "not ok", what);
+	ok ? passed++ : failed++;
+}
+
+static uint64_t seed = 88172645463325252u;
+
+static uint64_t
+roll(uint64_t n)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return seed % n;
+}
+
+/* ---- a worker as pacer.c makes it ---- */
+
+typedef struct Sent				/* granted; goes out (or is cancelled) at `at` */
+{
+	int64_t		at;
+	bool		cancel;
+} Sent;
+
+typedef struct Worker
+{
+	uint64_t	tickets[MAX_WAITS];
+	int			first;
+	int			n;				/* tickets[first..n) wait */
+	int			wanted;			/* the sync: how many it wants */
+	int64_t		turn_at;		/* the next turn of its loop */
+	int64_t		hung_until;
+	bool		dead;
+	Sent		sends[4096];
+	int			nsends;
+	int			granted;
+} Worker;
+
+typedef struct Sim
+{
+	LimitQueue	queue;
+	LimitWindows *windows;
+	RateSpec	specs[RATE_MAX_WINDOWS];
+	int			nspecs;
+	Worker		workers[LIMIT_PLACES];
+	int64_t		now;
+	int64_t		wake_delay;		/* at most */
+	int64_t		send_delay;
+	int			cancel_percent;
+	int64_t		stamps[MAX_WAITS];
+	int			nstamps;
+	uint64_t	owners[MAX_WAITS];	/* of each ticket; + 1 */
+	bool		out_of_order;
+	bool		sync_first;
+} Sim;
+
+static Sim sim;
+
+static void
+sim_start(const char *limits)
+{
+	char		error[200];
+
+	free(sim.windows);
+	memset(&sim, 0, sizeof(sim));
+	sim.nspecs = rate_parse(limits, sim.specs, RATE_MAX_WINDOWS, error, sizeof(error));
+	sim.windows = malloc(limit_windows_size(sim.specs, sim.nspecs));
+	limit_windows_init(sim.windows, sim.specs, sim.nspecs);
+	limit_queue_init(&sim.queue);
+	sim.now = 1000 * S;
+	sim.wake_delay = 500;
+	sim.send_delay = 2000;
+	for (int i = 0; i < LIMIT_PLACES; i++)
+		sim.workers[i].turn_at = NEVER;
+}
+
+static void
+turn_by(Worker *worker, int64_t at)
+{
+	if (at < worker->turn_at)
+		worker->turn_at = at;
+}
+
+static void
+sim_wake(const LimitSet *wake)
+{
+	for (int i = limit_set_next(wake, 0); i >= 0; i = limit_set_next(wake, i + 1))
+		turn_by(&sim.workers[i], sim.now + roll(sim.wake_delay + 1));
+}
+
+static void
+sim_arrive(int place)
+{
+	Worker	   *worker = &sim.workers[place];
+	uint64_t	ticket = limit_queue_ticket(&sim.queue, place);
+
+	worker->tickets[worker->n++] = ticket;
+	turn_by(worker, sim.now);
+}
+
+static bool
+lower_ticket_waits(uint64_t ticket)
+{
+	for (int i = 0; i < SYNC; i++)
+	{
+		Worker	   *worker = &sim.workers[i];
+
+		if (!worker->dead && worker->hung_until <= sim.now && worker->first < worker->n &&
+			worker->tickets[worker->first] < ticket)
+			return true;
+	}
+	return false;
+}
+
+static void
+sim_publish(int place)
+{
+	Worker	   *worker = &sim.workers[place];
+	LimitSet	wake = {0};
+	int			waiting = worker->n - worker->first;
+
+	limit_queue_publish(&sim.queue, sim.windows, place, waiting > 0 ? worker->tickets[worker->first] : 0, waiting, sim.now,
+						&wake);
+	sim_wake(&wake);
+}
+
+static void
+sim_granted(Worker *worker)
+{
+	Sent	   *sent = &worker->sends[worker->nsends++];
+
+	sent->at = sim.now + roll(sim.send_delay + 1);
+	sent->cancel = (int) roll(100) < sim.cancel_percent;
+	worker->granted++;
+	turn_by(worker, sent->at);
+}
+
+static bool
+sim_take(int place, LimitParty party, uint64_t ticket)
+{
+	LimitSet	wake = {0};
+	int64_t		retry = 0;
+	bool		ok = limit_queue_take(&sim.queue, sim.windows, place, party, ticket, sim.now, &retry, &wake);
+
+	sim_wake(&wake);
+	if (!ok && retry < NEVER)
+		turn_by(&sim.workers[place], retry > sim.now ? retry + roll(sim.wake_delay + 1) : sim.now + 1);
+	return ok;
+}
+
+static void
+proxy_turn(int place)
+{
+	Worker	   *worker = &sim.workers[place];
+
+	while (worker->first < worker->n && sim_take(place, LIMIT_PROXY, worker->tickets[worker->first]))
+	{
+		sim.out_of_order |= lower_ticket_waits(worker->tickets[worker->first]);
+		worker->first++;
+		sim_granted(worker);
+		if (worker->first < worker->n)
+			sim_publish(place);
+	}
+}
+
+static void
+sync_turn(Worker *worker)
+{
+	while (worker->wanted > 0 && sim_take(SYNC, LIMIT_SYNC, 0))
+	{
+		sim.sync_first |= lower_ticket_waits(UINT64_MAX);
+		worker->wanted--;
+		sim_granted(worker);
+	}
+}
+
+static void
+send_due(int place)
+{
+	Worker	   *worker = &sim.workers[place];
+	LimitParty	party = place == SYNC ? LIMIT_SYNC : LIMIT_PROXY;
+
+	for (int i = 0; i < worker->nsends; i++)
+	{
+		Sent		sent = worker->sends[i];
+		LimitSet	wake = {0};
+
+		if (sent.at > sim.now)
+		{
+			turn_by(worker, sent.at);
+			continue;
+		}
+		worker->sends[i--] = worker->sends[--worker->nsends];
+		if (sent.cancel)
+			limit_queue_cancel(&sim.queue, sim.windows, place, party, sim.now, &wake);
+		else
+		{
+			sim.stamps[sim.nstamps++] = sim.now;
+			limit_queue_sent(&sim.queue, sim.windows, place, party, sim.now, &wake);
+		}
+		sim_wake(&wake);
+	}
+}
+
+static int
+next_worker(void)
+{
+	int			next = -1;
+
+	for (int i = 0; i < LIMIT_PLACES; i++)
+	{
+		Worker	   *worker = &sim.workers[i];
+
+		if (worker->dead || worker->turn_at == NEVER)
+			continue;
+		if (worker->turn_at < worker->hung_until)
+			worker->turn_at = worker->hung_until;
+		if (next < 0 || worker->turn_at < sim.workers[next].turn_at)
+			next = i;
+	}
+	return next;
+}
+
+/* Runs until then; returns false when nothing was left to do before that. */
+static bool
+sim_run(int64_t until)
+{
+	for (;;)
+	{
+		int			place = next_worker();
+
+		if (place < 0 || sim.workers[place].turn_at >= until)
+		{
+			sim.now = until;
+			return place >= 0;
+		}
+		if (sim.workers[place].turn_at > sim.now)
+			sim.now = sim.workers[place].turn_at;
+		sim.workers[place].turn_at = NEVER;
+		send_due(place);
+		if (place == SYNC)
+			sync_turn(&sim.workers[SYNC]);
+		else
+			proxy_turn(place);
+	}
+}
+
+static bool
+limits_held(void)
+{
+	/* stamps of different workers are made in the order of simulated time */
+	for (int k = 0; k < sim.nspecs; k++)
+		for (int i = 0, j = 0; j < sim.nstamps; j++)
+		{
+			while (sim.stamps[j] - sim.stamps[i] > sim.specs[k].period_us)
+				i++;
+			if (j - i + 1 > sim.specs[k].limit)
+				return false;
+		}
+	return true;
+}
+
+static int
+stamps_between(int64_t from, int64_t to)
+{
+	int			n = 0;
+
+	for (int i = 0; i < sim.nstamps; i++)
+		n += sim.stamps[i] >= from && sim.stamps[i] < to;
+	return n;
+}
+
+static int
+waiting_now(void)
+{
+	int			n = sim.workers[SYNC].wanted;
+
+	for (int i = 0; i < SYNC; i++)
+		n += sim.workers[i].dead ? 0 : sim.workers[i].n - sim.workers[i].first;
+	return n;
+}
+
+/* ---- tests ---- */
+
+static void
+test_full_use(void)
+{
+	static const char *const limits[] = {"4/1s", "100/10s", "100/10s,250000/1d", "5/1s,40/10s"};
+	static const int most[] = {4, 10, 10, 4};	/* per second */
+
+	for (int k = 0; k < 4; k++)
+	{
+		char		name[100];
+		int64_t		start;
+		int			sent;
+
+		sim_start(limits[k]);
+		start = sim.now;
+		for (int i = 0; i < 800; i++)
+			sim_arrive(i % 5);
+		sim.workers[SYNC].wanted = 10000;
+		turn_by(&sim.workers[SYNC], sim.now);
+		sim_run(start + 120 * S);
+		sent = stamps_between(start + 60 * S, start + 120 * S);
+		printf("# %s: %d of %d in the second minute\n", limits[k], sent, most[k] * 60);
+		snprintf(name, sizeof(name), "%s: at least 98 %% of the limit is used while there is work", limits[k]);
+		check(sent >= most[k] * 60 * 0.98, name);
+		snprintf(name, sizeof(name), "%s: and never more than the limit", limits[k]);
+		check(limits_held(), name);
+		check(!sim.out_of_order && !sim.sync_first, "in ticket order across five workers, the sync after them");
+	}
+}
+
+static void
+test_proxy_first(void)
+{
+	int64_t		start;
+	bool		each = true;
+
+	sim_start("3/1s");
+	start = sim.now;
+	sim.workers[SYNC].wanted = 1000;
+	turn_by(&sim.workers[SYNC], sim.now);
+	for (int second = 0; second < 60; second++)
+	{
+		int			before = sim.workers[SYNC].granted;
+
+		/* the proxy's two of each second */
+		sim_run(start + second * S);
+		sim_arrive(0);
+		sim_run(start + second * S + S / 2);
+		sim_arrive(1);
+		sim_run(start + (second + 1) * S);
+		if (second > 2)
+			each &= sim.workers[SYNC].granted - before <= 2;
+	}
+	printf("# 3/s, 2 proxied a second, for 60 s: proxied %d, sync %d\n", sim.workers[0].granted + sim.workers[1].granted,
+		   sim.workers[SYNC].granted);
+	check(sim.workers[0].granted + sim.workers[1].granted >= 118, "with 3/s the proxy's two requests a second all go out");
+	check(sim.workers[SYNC].granted >= 58 && sim.workers[SYNC].granted <= 63 && each, "and the sync gets the third");
+	check(!sim.sync_first && limits_held(), "never before a proxied request that waits");
+}
+
+static void
+test_random_traffic(void)
+{
+	bool		order = true;
+	bool		held = true;
+	bool		served = true;
+	bool		sync_last = true;
+
+	for (int round = 0; round < 200; round++)
+	{
+		char		limits[50];
+		int			nworkers = 1 + roll(8);
+
+		snprintf(limits, sizeof(limits), "%d/%ds,%d/%ds", (int) (1 + roll(20)), (int) (1 + roll(3)), (int) (20 + roll(100)),
+				 (int) (5 + roll(10)));
+		sim_start(limits);
+		sim.wake_delay = roll(5000);
+		sim.send_delay = roll(3) ? roll(3000) : roll(2 * S);
+		sim.cancel_percent = roll(2) ? 0 : 30;
+		for (int i = 0; i < 300; i++)
+		{
+			if (roll(4) == 0)
+				sim.workers[SYNC].wanted++, turn_by(&sim.workers[SYNC], sim.now);
+			else
+				sim_arrive(roll(nworkers));
+			sim_run(sim.now + roll(2) * roll(S / 2));
+		}
+		served &= !sim_run(sim.now + 1000 * S) && waiting_now() == 0;
+		order &= !sim.out_of_order;
+		sync_last &= !sim.sync_first;
+		held &= limits_held();
+	}
+	check(order, "random traffic: first come first served across workers");
+	check(sync_last, "random traffic: the sync never goes before a waiting proxied request");
+	check(held, "random traffic: no window is ever exceeded");
+	check(served, "random traffic: nobody waits for ever (no wake-up is lost)");
+}
+
+static void
+test_death(void)
+{
+	int64_t		start;
+	LimitSet	wake = {0};
+
+	sim_start("2/1s");
+	sim.send_delay = 0;
+	sim_arrive(0);
+	sim_arrive(0);
+	sim_arrive(0);
+	sim_arrive(1);
+	sim.send_delay = 100 * S;
+	sim_run(sim.now + 10000);
+	check(sim.workers[0].granted == 2 && sim.workers[1].granted == 0, "two slots go to the first two tickets");
+	start = sim.now;
+	sim.workers[0].dead = true;
+	limit_queue_vacate(&sim.queue, sim.windows, 0, sim.now, &wake);
+	sim_wake(&wake);
+	sim.send_delay = 0;
+	sim_run(start + S);
+	check(sim.workers[1].granted == 0, "a dead worker's reservations count as sent");
+	sim_run(start + S + S / 10);
+	check(sim.workers[1].granted == 1, "and come back after the period: no slot leaks, its waiters are forgotten");
+}
+
+static void
+test_patience(void)
+{
+	int64_t		start;
+
+	sim_start("1/1s");
+	start = sim.now;
+	for (int i = 0; i < 4; i++)
+		sim_arrive(i % 2);
+	sim.workers[0].hung_until = start + 3 * S;
+	sim_run(start + 10000);
+	check(sim.workers[1].granted == 0, "a worker that is not back yet keeps its turn for a moment");
+	sim_run(start + LIMIT_PATIENCE_US + 10000);
+	check(sim.workers[1].granted == 1, "then the next one goes before it: no slot is wasted on a busy worker");
+	sim_run(start + 2 * S);
+	check(sim.workers[1].granted == 2, "and for the next slot nobody waits for the busy one again");
+	sim_run(start + 10 * S);
+	check(sim.workers[0].granted == 2 && limits_held(), "the busy one is served when it is back");
+}
+
+static void
+test_cancel_and_blocks(void)
+{
+	int64_t		start;
+	LimitSet	wake = {0};
+
+	sim_start("1/10s");
+	sim.send_delay = 300000;
+	sim.cancel_percent = 100;
+	start = sim.now;
+	sim_arrive(0);
+	sim_run(start + 10);
+	sim.cancel_percent = 0;
+	sim_arrive(1);
+	sim_run(start + S);
+	check(sim.workers[1].granted == 1, "a cancelled slot goes to the next at once");
+
+	sim_start("10/1s");
+	start = sim.now;
+	limit_queue_block(&sim.queue, start + 5 * S);
+	limit_queue_block(&sim.queue, start + 2 * S);
+	sim_arrive(0);
+	sim.workers[SYNC].wanted = 1;
+	turn_by(&sim.workers[SYNC], start);
+	sim_run(start + 5 * S - 1);
+	check(sim.nstamps == 0, "a block holds everybody, and only ever moves later");
+	sim_run(start + 5 * S + 10000);
+	check(sim.nstamps == 2, "and ends when it said");
+
+	limit_queue_publish(&sim.queue, sim.windows, 3, 0, 0, sim.now, &wake);
+	check(limit_queue_idle(&sim.queue) && limit_queue_waiting(&sim.queue) == 0, "then nothing is left in the queue");
+}
+
+static void
+test_tighten(void)
+{
+	RateWindow *w;
+	int64_t		now;
+
+	sim_start("10/1s,100/10s");
+	w = limit_window(sim.windows, 1);
+	now = sim.now;
+	rate_window_charge(w, now - S, 30);
+	limit_queue_tighten(sim.windows, 10 * S, 80, now, now);
+	check(rate_window_count(w, now) == 30, "the API's remaining count never loosens the limit");
+	limit_queue_tighten(sim.windows, 10 * S, 50, now, now);
+	check(rate_window_count(w, now) == 50, "but tightens it");
+	limit_queue_tighten(sim.windows, 10 * S, 50, now, now);
+	check(rate_window_count(w, now) == 50, "once");
+	check(rate_window_count(limit_window(sim.windows, 0), now) == 0, "in the window that it spoke of");
+	limit_queue_tighten(sim.windows, 10 * S, -5, now, now);
+	check(rate_window_count(w, now) == 100, "less than nothing is nothing");
+}
+
+/* An API with the same limit, its clock `delay` behind ours, that tells its remaining count with every answer. */
+static void
+test_tighten_alone(void)
+{
+	int64_t		delay = 300000;
+	int			seen = 0;
+	int64_t		start;
+	int			sent;
+
+	sim_start("20/2s");
+	start = sim.now;
+	for (int i = 0; i < 2000; i++)
+		sim_arrive(0);
+	while (sim.now < start + 120 * S)
+	{
+		sim_run(sim.now + 20000);
+		for (; seen < sim.nstamps && sim.stamps[seen] + 2 * delay <= sim.now; seen++)
+		{
+			int64_t		at_api = sim.stamps[seen] + delay;
+			int			counted = stamps_between(at_api - delay - 2 * S + 1, at_api - delay + 1);
+
+			limit_queue_tighten(sim.windows, 2 * S, 20 - counted, sim.stamps[seen], sim.now);
+		}
+	}
+	sent = stamps_between(start + 60 * S, start + 120 * S);
+	printf("# 20/2s with stale remaining counts: %d of 600\n", sent);
+	check(sent >= 588 && limits_held(), "a remaining count that is old when it arrives costs an only user nothing");
+}
+
+static void
+test_change(void)
+{
+	RateSpec	specs[2];
+	LimitWindows *to;
+	LimitSet	wake = {0};
+	int64_t		start;
+	char		error[100];
+	int			n = rate_parse("8/1s", specs, 2, error, sizeof(error));
+
+	sim_start("4/1s");
+	sim.send_delay = 0;
+	start = sim.now;
+	for (int i = 0; i < 20; i++)
+		sim_arrive(i % 3);
+	sim_run(start + S / 2);
+	check(sim.nstamps == 4, "four go out under 4/1s");
+	to = malloc(limit_windows_size(specs, n));
+	limit_windows_init(to, specs, n);
+	limit_windows_carry(to, sim.windows, &sim.queue, sim.now);
+	free(sim.windows);
+	sim.windows = to;
+	limit_queue_review(&sim.queue, sim.windows, sim.now, &wake);
+	sim_wake(&wake);
+	sim_run(start + S / 2 + 100000);
+	check(sim.nstamps == 8, "after the change to 8/1s four more, at once");
+	check(limit_windows_match(sim.windows, specs, n), "the windows are as the new specs say");
+}
+
+int
+main(void)
+{
+	test_full_use();
+	test_proxy_first();
+	test_random_traffic();
+	test_death();
+	test_patience();
+	test_cancel_and_blocks();
+	test_tighten();
+	test_tighten_alone();
+	test_change();
+	free(sim.windows);
+	printf("%d passed, %d failed\n", passed, failed);
+	return failed ? 1 : 0;
+}

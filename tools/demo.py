@@ -1,0 +1,261 @@
+"""The main job, shown: writes through the proxy with curl, each answer beside its rows in SQL.
+
+On the stand-in APIs (test/fakeapi) by default; on the real ones with HUBSPOT_TOKEN= or
+AIRTABLE_TOKEN= AIRTABLE_BASE= (reads only, unless WRITE=1).  KEEP=1 leaves everything running.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import textwrap
+import time
+
+from cluster import Cluster
+from fakes import Fakes
+
+COLOR = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+BOLD, DIM, GREEN, CYAN, OFF = ("\033[1m", "\033[2m", "\033[32m", "\033[36m", "\033[0m") if COLOR else ("",) * 5
+SHOWN_HEADERS = ("sequin-", "content-type", "location", "http/")
+
+
+def title(text):
+    print(f"\n{BOLD}{text}{OFF}\n{'-' * len(text)}")
+
+
+def say(text):
+    print(textwrap.fill(text, 100))
+
+
+class Stage:
+    """The cluster, the shell variables that the transcript uses, and its two tools: psql and curl."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.vars = {}
+
+    def psql(self, query, quiet=False):
+        """Shows and runs a statement as psql would; returns the first value."""
+        if not quiet:
+            shown = textwrap.dedent(query).strip()
+            print(f"{CYAN}postgres=# {OFF}{shown};")
+        out = subprocess.run(
+            [f"{self.cluster.bin}/psql", "-X", "-h", self.cluster.dir, "-p", str(self.cluster.port), "-U", "postgres",
+             "-P", "pager=off", "-P", "footer=off", "-c", query], capture_output=True, text=True)
+        if not quiet:
+            print(indent(out.stdout.rstrip() + ("\n" + out.stderr.rstrip() if out.stderr else "")))
+        return out.stdout
+
+    def curl(self, method, root, path, data=None, key="KEY", headers=(), note=None):
+        """Shows the command with its variables and the answer; returns (status, headers, json)."""
+        if note:
+            print(f"{DIM}# {note}{OFF}")
+        shown = ["curl", "-s", "-X", method, f'"${root}/{path}"']
+        real = ["curl", "-sS", "-i", "-g", "-X", method, f"{self.vars[root]}/{path}"]
+        if key:
+            shown += ["-H", f'"Authorization: Bearer ${key}"']
+            real += ["-H", f"Authorization: Bearer {self.vars[key]}"]
+        for h in headers:
+            shown += ["-H", shlex.quote(h)]
+            real += ["-H", h]
+        if data is not None:
+            text = json.dumps(data, ensure_ascii=False)
+            shown += ["--json", shlex.quote(text)]
+            real += ["-H", "Content-Type: application/json", "--data-binary", text]
+        print(f"{CYAN}$ {OFF}" + " ".join(shown))
+        began = time.monotonic()
+        raw = subprocess.run(real, capture_output=True).stdout.decode()
+        elapsed = (time.monotonic() - began) * 1000
+        head, _, body = raw.partition("\r\n\r\n")
+        while head.startswith("HTTP/1.1 100"):
+            head, _, body = body.partition("\r\n\r\n")
+        for line in head.splitlines():
+            if line.lower().startswith(SHOWN_HEADERS):
+                print(indent((GREEN if line.lower().startswith("sequin-commit") else "") + line + OFF))
+        print(indent(pretty(body)) + f"   {DIM}({elapsed:.0f} ms){OFF}")
+        status = int(head.split()[1])
+        return status, head, json.loads(body) if body.strip().startswith(("{", "[")) else None
+
+
+def indent(text):
+    return textwrap.indent(text, "    ")
+
+
+def pretty(body):
+    """One line where it is short, else indented and cut."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return body.strip() or "(no body)"
+    line = json.dumps(value, ensure_ascii=False)
+    if len(line) <= 160:
+        return line
+    lines = json.dumps(value, ensure_ascii=False, indent=1).splitlines()
+    return "\n".join(lines[:16] + (["  ..."] if len(lines) > 16 else []))
+
+
+def quote(text):
+    return "'" + text.replace("'", "''") + "'"
+
+
+def create_sync(stage, name, provider, credential, upstream=None, config=None, tables=None, root="CRM", key="KEY"):
+    args = [quote(name), quote(provider), f"credential => {quote(credential)}"]
+    if config:
+        args.append(f"config => {quote(json.dumps(config))}")
+    if tables:
+        args.append("tables => ARRAY[" + ", ".join(map(quote, tables)) + "]")
+    if upstream:
+        args.append(f"upstream_url => {quote(upstream)}")
+    statement = f"SELECT * FROM sequin.create_sync({', '.join(args)})"
+    shown = statement.replace(credential, credential[:4] + "...") if not upstream else statement
+    print(f"{CYAN}postgres=# {OFF}{shown};")
+    print(indent(stage.psql(statement, quiet=True).rstrip()))
+    stage.psql(f"SELECT sequin.wait_for({quote(name)}, 'ready')")
+    stage.vars[root] = stage.cluster.one("SELECT sequin.api_root(%s)", (name,))
+    stage.vars[key] = stage.cluster.one("SELECT sequin.create_key(%s, label => 'demo')", (name,))
+    print(f"{CYAN}$ {OFF}{root}=$(psql -Atc \"SELECT sequin.api_root('{name}')\")   {DIM}# {stage.vars[root]}{OFF}")
+    print(f"{CYAN}$ {OFF}{key}=$(psql -Atc \"SELECT sequin.create_key('{name}', label => 'demo')\")   {DIM}# {stage.vars[key][:8]}... shown once{OFF}")
+
+
+def hubspot_story(stage, fakes):
+    title("1. A HubSpot account becomes tables")
+    create_sync(stage, "crm", "hubspot", "pat-na1-test", fakes.hubspot.origin, tables=["contacts", "companies", "deals"])
+    stage.psql("SELECT table_name, (SELECT count(*) FROM sequin.mirror_column c WHERE (c.sync, c.collection) = (t.sync, t.collection)) AS columns FROM sequin.mirror_table t WHERE sync = 'crm' ORDER BY 1")
+
+    title("2. Create: the API answers 201, and the row is there")
+    hub = "api.hubapi.com/crm/v3/objects"
+    _, _, contact = stage.curl("POST", "CRM", f"{hub}/contacts", {"properties": {"email": "ada@example.com", "firstname": "Ada", "lastname": "Lovelace"}})
+    ada = contact["id"]
+    row = f"SELECT id, email, firstname, lastname, lifecyclestage, updated_at FROM crm.contact WHERE id = '{ada}'"
+    stage.psql(row)
+
+    title("3. Update: only what changed; the other columns stay")
+    stage.curl("PATCH", "CRM", f"{hub}/contacts/{ada}", {"properties": {"lifecyclestage": "customer", "firstname": "Augusta Ada"}})
+    stage.psql(row)
+
+    title("4. A batch, and an association")
+    _, _, batch = stage.curl("POST", "CRM", f"{hub}/companies/batch/create",
+                             {"inputs": [{"properties": {"name": "Analytical Engines"}}, {"properties": {"name": "Difference Ltd"}}]})
+    company = batch["results"][0]["id"]
+    stage.curl("PUT", "CRM", f"api.hubapi.com/crm/v4/objects/contacts/{ada}/associations/default/companies/{company}")
+    stage.psql("SELECT c.email, o.name, a.labels FROM crm.associations_company_contact a JOIN crm.contact c ON c.id = a.contact_id JOIN crm.company o ON o.id = a.company_id")
+
+    title("5. The API says no: its words, and nothing changes")
+    stage.curl("POST", "CRM", f"{hub}/contacts", {"properties": {"email": "ada@example.com"}})
+    stage.psql("SELECT count(*) AS adas FROM crm.contact WHERE email = 'ada@example.com'")
+
+    title("6. The proxy says no: cannot be mistaken for the API")
+    stage.curl("GET", "CRM", "api.hubspot.com/crm/v3/objects/contacts", note="the classic wrong host name")
+    stage.curl("DELETE", "CRM", f"{hub}/contacts/{ada}", key=None, note="no key")
+
+    title("7. Delete: gone there, gone here")
+    stage.curl("DELETE", "CRM", f"{hub}/contacts/{ada}")
+    stage.psql(f"SELECT count(*) AS contacts FROM crm.contact WHERE id = '{ada}'")
+
+
+def airtable_story(stage, fakes, base):
+    title("8. An Airtable base, the same way")
+    create_sync(stage, "ops", "airtable", base["token"], fakes.airtable.origin, config={"base_id": base["id"]}, root="OPS", key="OPS_KEY")
+    stage.psql("SELECT table_name, collection_name FROM sequin.mirror_table WHERE sync = 'ops' ORDER BY 1")
+    columns = stage.cluster.dicts(
+        "SELECT field_name, column_name, column_type FROM sequin.mirror_column c JOIN sequin.mirror_table t USING (sync, collection)"
+        " WHERE sync = 'ops' AND t.collection_name = 'Product Inventory' ORDER BY field_name")
+    text = next(c for c in columns if c["column_type"] == "text" and c["field_name"].lower() in ("name", "product", "title"))
+    path = f"api.airtable.com/v0/{base['id']}/Product%20Inventory"
+    _, _, made = stage.curl("POST", "OPS", path, {"records": [{"fields": {text["field_name"]: "Brass cog"}}, {"fields": {text["field_name"]: "Punched cards"}}]}, key="OPS_KEY")
+    first, second = (r["id"] for r in made["records"])
+    stage.psql(f"SELECT id, created_time, {text['column_name']} FROM ops.product_inventory WHERE id IN ('{first}', '{second}')")
+    stage.curl("DELETE", "OPS", f"{path}/{first}", key="OPS_KEY")
+    stage.psql(f"SELECT id, {text['column_name']} FROM ops.product_inventory WHERE id IN ('{first}', '{second}')")
+
+
+def epilogue(stage):
+    title("9. Who wrote what, and what it cost")
+    stage.psql("SELECT sync, method, left(path, 58) AS path, status, state FROM sequin.write_log ORDER BY id")
+    stage.psql("SELECT sync, bucket, window_period, request_limit, used_by_proxy, used_by_sync FROM sequin.rate_limit_usage")
+
+
+def airtable_base(fakes):
+    """The seeded base of the stand-in."""
+    state = fakes.airtable.state()
+    base = state["bases"][0] if isinstance(state.get("bases"), list) else next(iter(state["bases"].values()))
+    return {"id": base["id"], "token": "pat-test"}
+
+
+def real_hubspot(stage, token):
+    title("A real HubSpot account")
+    create_sync(stage, "crm", "hubspot", token, tables=["contacts", "companies", "deals"])
+    stage.psql("SELECT table_name FROM sequin.mirror_table WHERE sync = 'crm' ORDER BY 1")
+    stage.curl("GET", "CRM", "api.hubapi.com/crm/v3/objects/contacts?limit=3")
+    if os.environ.get("WRITE") == "1":
+        _, _, made = stage.curl("POST", "CRM", "api.hubapi.com/crm/v3/objects/contacts",
+                                {"properties": {"email": f"sequin-demo-{int(time.time())}@example.com"}})
+        stage.psql(f"SELECT id, email FROM crm.contact WHERE id = '{made['id']}'")
+        stage.curl("DELETE", "CRM", f"api.hubapi.com/crm/v3/objects/contacts/{made['id']}")
+    else:
+        say("Reads only; WRITE=1 also creates a contact and deletes it again.")
+
+
+def real_airtable(stage, token, base):
+    title("A real Airtable base")
+    create_sync(stage, "ops", "airtable", token, config={"base_id": base}, root="OPS", key="OPS_KEY")
+    stage.psql("SELECT table_name, collection FROM sequin.mirror_table WHERE sync = 'ops' ORDER BY 1")
+    table = stage.cluster.one("SELECT collection FROM sequin.mirror_table WHERE sync = 'ops' ORDER BY table_name LIMIT 1")
+    stage.curl("GET", "OPS", f"api.airtable.com/v0/{base}/{table}?maxRecords=3", key="OPS_KEY")
+    if os.environ.get("WRITE") == "1":
+        _, _, made = stage.curl("POST", "OPS", f"api.airtable.com/v0/{base}/{table}", {"fields": {}}, key="OPS_KEY")
+        stage.curl("DELETE", "OPS", f"api.airtable.com/v0/{base}/{table}/{made['id']}", key="OPS_KEY")
+    else:
+        say("Reads only; WRITE=1 also creates a record and deletes it again.")
+
+
+def keep(stage, fakes):
+    title("Left running (KEEP=1)")
+    c = stage.cluster
+    print(f"  psql -h {c.dir} -p {c.port} -U postgres")
+    for name, value in stage.vars.items():
+        print(f"  {name}={value}")
+    print("  curl -s \"$CRM/api.hubapi.com/crm/v3/objects/contacts\" -H \"Authorization: Bearer $KEY\"")
+    print("  SELECT * FROM sequin.syncs;  SELECT * FROM sequin.proxy_stats;")
+    print(f"  log: {c.log_path}")
+    stop = f"{c.bin}/pg_ctl -D {c.data} stop" + (f"; kill {fakes.process.pid}" if fakes else "")
+    print(f"  to stop it: {stop}")
+
+
+def main():
+    hubspot, airtable = os.environ.get("HUBSPOT_TOKEN"), os.environ.get("AIRTABLE_TOKEN")
+    if airtable and not os.environ.get("AIRTABLE_BASE"):
+        sys.exit("AIRTABLE_TOKEN needs AIRTABLE_BASE=app... beside it")
+    fakes = None if hubspot or airtable else Fakes()
+    cluster = Cluster()
+    stage = Stage(cluster)
+    try:
+        title("sequin_proxy: write through the API, read it in SQL")
+        say("A PostgreSQL cluster in a temporary directory, with shared_preload_libraries = 'sequin_proxy'"
+            + (", and stand-ins for the APIs of HubSpot and Airtable on this machine." if fakes else "."))
+        cluster.start(extension=False)
+        stage.psql("CREATE EXTENSION sequin_proxy")
+        cluster.wait_proxy()
+        if hubspot:
+            real_hubspot(stage, hubspot)
+        if airtable:
+            real_airtable(stage, airtable, os.environ["AIRTABLE_BASE"])
+        if fakes:
+            hubspot_story(stage, fakes)
+            airtable_story(stage, fakes, airtable_base(fakes))
+        epilogue(stage)
+        if os.environ.get("KEEP") == "1":
+            keep(stage, fakes)
+            return
+        title("That was the main job")
+        say("KEEP=1 make demo leaves all of this running and prints what to try next.")
+    finally:
+        if os.environ.get("KEEP") != "1":
+            cluster.destroy()
+            if fakes:
+                fakes.stop()
+
+
+if __name__ == "__main__":
+    main()
