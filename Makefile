@@ -1,4 +1,7 @@
 # sequin_proxy: `make demo` shows the main job, `make test` runs everything; both need no set-up.
+PG_CONFIG ?= pg_config
+PG_VERSION := $(shell $(PG_CONFIG) --version 2>/dev/null)
+
 EXTENSION = sequin_proxy
 MODULE_big = sequin_proxy
 DATA = sequin_proxy--1.0.sql
@@ -7,12 +10,13 @@ CORE_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c) $(wildcard src/provide
 OBJS = sequin_proxy.o $(CORE_OBJS)
 
 REGRESS = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
-PG_CPPFLAGS = -Isrc
+# PGXS hides symbols from PostgreSQL 16 on; before it we do, so that no name of ours meets one of the server's.
+PG_CPPFLAGS = -Isrc $(if $(findstring PostgreSQL 15,$(PG_VERSION)),'-DPGDLLEXPORT=__attribute__((visibility("default")))')
 PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -fvisibility=hidden
 SHLIB_LINK = -lmicrohttpd -lcurl -lunistring -lcrypto
 EXTRA_CLEAN = build
 
-PG_CONFIG ?= pg_config
+
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 
 # Without PostgreSQL's headers only the targets that install them work.

@@ -91,11 +91,9 @@ take_rows(Specs *specs, const char *name, uint64 rows, uint64 *next)
 {
 	for (; *next < rows; (*next)++)
 	{
-		char	   *owner = catalog_text(CurrentMemoryContext, *next, 1);
-		int			order = strcmp(owner, name);
+		int			order = catalog_compare(*next, 1, name);
 		bool		isnull;
 
-		pfree(owner);
 		if (order > 0)
 			return;
 		if (order == 0)

@@ -26,6 +26,8 @@ extern void catalog_read_limits(Catalog *catalog);
 extern uint64 catalog_query(const char *query);
 /* Column (from 1) of row i of the last query, copied into cx; NULL for SQL NULL. */
 extern char *catalog_text(MemoryContext cx, uint64 row, int column);
+/* Its order against text, in bytes (as COLLATE "C"); NULL comes first. */
+extern int	catalog_compare(uint64 row, int column, const char *text);
 extern bool catalog_bool(uint64 row, int column);	/* NULL: false */
 /* A text[]; *count 0 and NULL for SQL NULL. */
 extern const char **catalog_texts(MemoryContext cx, uint64 row, int column, int *count);

@@ -37,15 +37,36 @@ catalog_text(MemoryContext cx, uint64 row, int column)
 {
 	bool		isnull;
 	Datum		value = catalog_datum(row, column, &isnull);
+	struct varlena *detoasted;
+	Size		n;
 	char	   *copy;
-	char	   *result;
 
 	if (isnull)
 		return NULL;
-	copy = TextDatumGetCString(value);
-	result = MemoryContextStrdup(cx, copy);
-	pfree(copy);
-	return result;
+	detoasted = PG_DETOAST_DATUM_PACKED(value);
+	n = VARSIZE_ANY_EXHDR(detoasted);
+	copy = MemoryContextAlloc(cx, n + 1);
+	memcpy(copy, VARDATA_ANY(detoasted), n);
+	copy[n] = '\0';
+	return copy;
+}
+
+int
+catalog_compare(uint64 row, int column, const char *text)
+{
+	bool		isnull;
+	Datum		value = catalog_datum(row, column, &isnull);
+	struct varlena *detoasted;
+	Size		n;
+	Size		length = strlen(text);
+	int			order;
+
+	if (isnull)
+		return -1;
+	detoasted = PG_DETOAST_DATUM_PACKED(value);
+	n = VARSIZE_ANY_EXHDR(detoasted);
+	order = memcmp(VARDATA_ANY(detoasted), text, Min(n, length));
+	return order != 0 ? order : n < length ? -1 : n > length;
 }
 
 bool

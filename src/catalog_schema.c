@@ -29,18 +29,9 @@ static const char column_query[] =
 static int
 row_order(uint64 row, const char *sync, const char *collection)
 {
-	char	   *row_sync = catalog_text(CurrentMemoryContext, row, 1);
-	int			order = strcmp(row_sync, sync);
+	int			order = catalog_compare(row, 1, sync);
 
-	pfree(row_sync);
-	if (order == 0 && collection != NULL)
-	{
-		char	   *row_collection = catalog_text(CurrentMemoryContext, row, 2);
-
-		order = strcmp(row_collection, collection);
-		pfree(row_collection);
-	}
-	return order;
+	return order == 0 && collection != NULL ? catalog_compare(row, 2, collection) : order;
 }
 
 static const char *

@@ -7,8 +7,6 @@
  */
 #include "header_policy.h"
 
-#include <stdlib.h>
-
 static const char *const hop_by_hop[] = {
 	"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization",
 	"TE", "Trailer", "Transfer-Encoding", "Upgrade", NULL

@@ -6,8 +6,6 @@
  */
 #include "http_chunked.h"
 
-#include <stdlib.h>
-
 #define MAX_SIZE_DIGITS 15
 #define MAX_LINE_BYTES 8192		/* extensions and trailers of one body together */
 

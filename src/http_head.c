@@ -8,8 +8,6 @@
  */
 #include "http_head.h"
 
-#include <stdlib.h>
-
 #define INITIAL_HEADERS 16
 
 /* Headers of which one request may carry only one: a second is where two readers part ways. */

@@ -292,8 +292,9 @@ may_take(LimitQueue *queue, LimitParty party, uint64_t ticket, int64_t opens_at_
 	}
 	if (is_its_turn(queue, ticket, open, now_us, retry_at_us))
 		return open;
-	if (!open && opens_at_us < INT64_MAX)
-		*retry_at_us = opens_at_us + LIMIT_PATIENCE_US;
+	/* should those before it not come for their slots, nobody would call it */
+	if (!open)
+		*retry_at_us = (opens_at_us < INT64_MAX ? opens_at_us : now_us + LIMIT_RECHECK_US) + LIMIT_PATIENCE_US;
 	return false;
 }
 

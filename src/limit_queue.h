@@ -19,6 +19,7 @@
 
 #define LIMIT_PLACES 65				/* SHARED_SLOTS */
 #define LIMIT_PATIENCE_US 25000
+#define LIMIT_RECHECK_US 75000		/* who is not first asks again after this long when no moment is known */
 
 typedef struct LimitSet				/* of places */
 {

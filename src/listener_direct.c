@@ -182,7 +182,7 @@ add_headers(Conn *conn, Buf *buf, const Response *response)
 	{
 		if (!response_header_ok(&response->headers[i]))
 		{
-			listener_log(conn->listener, 1, "dropped a malformed header of a response");
+			listener_log(conn->listener, 0, "dropped a malformed header of a response");
 			continue;
 		}
 		buf_str(buf, response->headers[i].name);

@@ -310,13 +310,13 @@ head_complete(Conn *conn, size_t head_size, bool peeked)
 
 	conn->close_after = head->close || listener->stopping;
 	inbound->request.received_at_us = clock_us();
-	inbound_announce(inbound);
 	if (head->length > listener->options.max_body)
 	{
 		conn_refuse(conn, 413, "body_too_large", "the request body is larger than allowed",
 					"Raise sequin_proxy.max_request_body.");
 		return;
 	}
+	inbound_announce(inbound);
 	accepted = listener->handler.on_head(listener->handler.cls, &inbound->request, &refusal);
 	if (accepted && peeked && mhd_can_take(conn, head_size))
 	{

@@ -34,6 +34,12 @@
 #define MAX_BODY (64 * 1024)	/* larger ones we read ourselves, in larger pieces */
 #define STOP_ROUNDS 100
 
+/*
+ * Each MHD_run after a resume walks all suspended connections (measured: 75 instead of 20 us of
+ * CPU per request at 1000 of them), so beyond this many we serve everything directly.
+ */
+#define BORROW_CONNECTIONS 256
+
 static Listener *panicking;		/* for the message only */
 
 static Conn *
@@ -314,7 +320,7 @@ mhd_can_take(const Conn *conn, size_t head_size)
 	const HttpHead *head = &conn->inbound->request.head;
 	size_t		entries = (size_t) head->nheaders + 2 + count_char(head->target, '&');
 
-	return head->minor_version == 1 && !head->chunked && !head->expect_continue && head->length <= MAX_BODY &&
+	return conn->listener->stats.connections <= BORROW_CONNECTIONS && head->minor_version == 1 && !head->chunked && !head->expect_continue && head->length <= MAX_BODY &&
 		head_size + POOL_ENTRY * entries <= MAX_REQUEST_COST && !str_is(head->method, "HEAD") &&
 		http_head_get(head, "Cookie").p == NULL;	/* which it parses into its pool a second time */
 }

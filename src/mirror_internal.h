@@ -56,6 +56,8 @@ typedef struct Tombstone
 	Str			collection;
 	Str			id;
 	TimestampTz at;
+	const MirrorItem *item;		/* to be written: whose delete it is, */
+	int			seq;			/* and which of its changes; what that item says of it later is newer */
 } Tombstone;
 
 /* A row of sequin.cast_error that is to be written. */
@@ -79,6 +81,7 @@ typedef struct Apply
 	int			nknown;
 	CastError  *errors;
 	int			nerrors;
+	MemoryContext cx;			/* of the lists */
 	MemoryContext row_cx;		/* reset after each row */
 } Apply;
 
@@ -122,7 +125,7 @@ extern void mirror_link_delete(Apply *apply, MirrorOp *op);
 extern void mirror_links_drop(CatalogSync *sync, Str collection, Str id);	/* all of a record that is deleted */
 
 /* mirror_notes.c: sequin's own tables; run as the worker */
-extern void mirror_note_tombstone(Apply *apply, const CatalogSync *sync, Str collection, Str id);
+extern void mirror_note_tombstone(Apply *apply, const MirrorOp *op, Str id);
 extern void mirror_note_error(Apply *apply, const MirrorOp *op, const char *column, const FieldValue *value, const char *error);
 extern void mirror_notes_write(Apply *apply);
 /* Reads what mirror_is_deleted needs for ops of one table. */

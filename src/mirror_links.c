@@ -144,7 +144,7 @@ remove_pair(Apply *apply, MirrorOp *op, Datum *values)
 	run(t, psprintf("DELETE FROM %s WHERE %s AND $3 IS NOT NULL AND $4 IS NOT NULL AND $5 IS NOT NULL", t->quoted,
 					pair_condition(t)), 5, pair_types, values);
 	op->written = true;
-	mirror_note_tombstone(apply, t->sync, str_of(t->c->collection), op->key);
+	mirror_note_tombstone(apply, op, op->key);
 }
 
 /* Deletes the rows where `one` is $1 but those where `other` is kept, and what was linked since. */

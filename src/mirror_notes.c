@@ -15,14 +15,14 @@
 #define MAX_NOTED_VALUE 8000
 
 void
-mirror_note_tombstone(Apply *apply, const CatalogSync *sync, Str collection, Str id)
+mirror_note_tombstone(Apply *apply, const MirrorOp *op, Str id)
 {
 	int			n = apply->ntombstones++;
 
 	if ((n & (n - 1)) == 0)
 		apply->tombstones = apply->tombstones ? repalloc(apply->tombstones, sizeof(Tombstone) * n * 2)
-			: palloc(sizeof(Tombstone));
-	apply->tombstones[n] = (Tombstone) {sync, collection, id, apply->stamp};
+			: MemoryContextAlloc(apply->cx, sizeof(Tombstone));
+	apply->tombstones[n] = (Tombstone) {op->table->sync, str_of(op->table->c->collection), id, apply->stamp, op->item, op->seq};
 }
 
 /* What a text column of this database can hold, of any bytes. */
@@ -48,14 +48,14 @@ notable_text(Str s)
 void
 mirror_note_error(Apply *apply, const MirrorOp *op, const char *column, const FieldValue *value, const char *error)
 {
-	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(apply->errors));
+	MemoryContext old = MemoryContextSwitchTo(apply->cx);
 	int			n = apply->nerrors++;
 	Str			text = value ? value->text : STR_NULL;
 
 	if (value && (value->type == JSON_TRUE || value->type == JSON_FALSE))
 		text = value->type == JSON_TRUE ? STR_LIT("true") : STR_LIT("false");
 	if ((n & (n - 1)) == 0)
-		apply->errors = repalloc(apply->errors, sizeof(CastError) * (n ? n * 2 : 1));
+		apply->errors = apply->errors ? repalloc(apply->errors, sizeof(CastError) * n * 2) : palloc(sizeof(CastError));
 	apply->errors[n] = (CastError) {op->table->sync, op->table->c->table, op->id, column, notable_text(text), pstrdup(error)};
 	MemoryContextSwitchTo(old);
 }
@@ -70,7 +70,7 @@ write_tombstone(const Tombstone *t)
 
 	mirror_own_plan(&plan, "INSERT INTO sequin.tombstone AS t (sync, collection, id, at) VALUES ($1, $2, $3, $4)"
 					" ON CONFLICT (sync, collection, id) DO UPDATE"
-					" SET at = pg_catalog.greatest(t.at, excluded.at)", 4, types);
+					" SET at = GREATEST(t.at, excluded.at)", 4, types);
 	mirror_execute(plan, values, NULL);
 }
 
@@ -129,7 +129,7 @@ take_known(Apply *apply, const CatalogSync *sync)
 		Tombstone  *t = &apply->known[apply->nknown++];
 		bool		isnull;
 
-		t->sync = sync;
+		*t = (Tombstone) {.sync = sync};
 		t->collection = copy_text(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull));
 		t->id = copy_text(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull));
 		t->at = DatumGetTimestampTz(SPI_getbinval(rows->vals[i], rows->tupdesc, 3, &isnull));
@@ -175,7 +175,7 @@ static bool
 has_tombstone(const Tombstone *list, int n, const MirrorOp *op, const char *collection, Str id)
 {
 	for (int i = 0; i < n; i++)
-		if (list[i].at >= op->item->asked_at && str_eq(list[i].id, id) && str_is(list[i].collection, collection) &&
+		if (list[i].at >= op->item->asked_at && !(list[i].item == op->item && list[i].seq < op->seq) && str_eq(list[i].id, id) && str_is(list[i].collection, collection) &&
 			strcmp(list[i].sync->view.name, op->table->sync->view.name) == 0)
 			return true;
 	return false;

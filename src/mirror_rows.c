@@ -186,10 +186,8 @@ mirror_row_exists(MirrorTable *table, Str id)
 static void
 forget_record(Apply *apply, const MirrorOp *op, Str id)
 {
-	const SchemaCollection *c = op->table->c;
-
-	mirror_note_tombstone(apply, op->table->sync, str_of(c->collection), id);
-	mirror_links_drop(op->table->sync, str_of(c->collection), id);
+	mirror_note_tombstone(apply, op, id);
+	mirror_links_drop(op->table->sync, str_of(op->table->c->collection), id);
 }
 
 /* HubSpot's gdpr-delete names the record by its email address. */
@@ -211,25 +209,38 @@ delete_matching(Apply *apply, MirrorOp *op)
 					   values, NULL);
 	rows = SPI_tuptable;
 	for (uint64 i = 0; i < n; i++)
-		forget_record(apply, op, arena_str(op->item->arena, SPI_getvalue(rows->vals[i], rows->tupdesc, 1),
-										   strlen(SPI_getvalue(rows->vals[i], rows->tupdesc, 1))));
+	{
+		char	   *id = SPI_getvalue(rows->vals[i], rows->tupdesc, 1);
+		Str			kept = arena_str(op->item->arena, id, strlen(id));
+
+		if (kept.p == NULL)
+			ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+		forget_record(apply, op, kept);
+	}
 	SPI_freetuptable(rows);
 }
 
+/* A delete and an answer that shows the record overlapped (a restore, say): only the API knows which came last. */
 void
 mirror_row_delete(Apply *apply, MirrorOp *op)
 {
 	MirrorTable *t = op->table;
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {mirror_text(op->id)};
+	Oid			types[] = {TEXTOID, TIMESTAMPTZOID};
+	Datum		values[] = {mirror_text(op->id), fence(op)};
 
-	op->written = true;
 	if (op->change->match_field.p != NULL)
 	{
 		delete_matching(apply, op);
 		return;
 	}
-	mirror_execute(mirror_table_plan(t, psprintf("DELETE FROM %s WHERE id OPERATOR(pg_catalog.=) $1", t->quoted), 1, types)->plan,
-				   values, NULL);
+	op->written = mirror_execute(mirror_table_plan(t, psprintf("DELETE FROM %s WHERE id OPERATOR(pg_catalog.=) $1 AND"
+															   " (_sync_updated_at IS NULL OR _sync_updated_at OPERATOR(pg_catalog.<) $2)",
+															   t->quoted), 2, types)->plan, values, NULL) > 0;
+	if (!op->written && mirror_row_exists(t, op->id))
+	{
+		mirror_reread(op);
+		return;
+	}
+	op->written = true;
 	forget_record(apply, op, op->id);
 }

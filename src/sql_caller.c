@@ -92,9 +92,44 @@ call_inner(FunctionCallInfo fcinfo)
 	return result;
 }
 
+/* Ends our part of an error's context; what comes after it is the caller's. */
+#define CONTEXT_MARK "sequin_proxy"
+
+/* The statement may hold a credential: an error must not carry it into the server's log. */
+static void
+error_context(void *arg)
+{
+	errhidestmt(true);
+	errcontext_msg(CONTEXT_MARK);
+}
+
+/*
+ * Throws the error on without the lines of our own plpgsql, which say nothing to whoever called
+ * us; an internal error keeps them.
+ */
+static void pg_attribute_noreturn()
+rethrow(MemoryContext cx)
+{
+	ErrorData  *error;
+	char	   *mark;
+
+	MemoryContextSwitchTo(cx);
+	error = CopyErrorData();
+	FlushErrorState();
+	mark = error->context ? strstr(error->context, CONTEXT_MARK) : NULL;
+	if (mark != NULL && error->sqlerrcode != ERRCODE_INTERNAL_ERROR)
+	{
+		mark += strlen(CONTEXT_MARK);
+		error->context = *mark == '\n' ? mark + 1 : NULL;
+	}
+	ReThrowError(error);
+}
+
 Datum
 sequin_as_extension(PG_FUNCTION_ARGS)
 {
+	ErrorContextCallback hide = {.previous = error_context_stack, .callback = error_context};
+	MemoryContext cx = CurrentMemoryContext;
 	Oid			outer_caller = noted_caller;
 	Oid			caller = sql_caller();
 	Oid			user;
@@ -102,18 +137,23 @@ sequin_as_extension(PG_FUNCTION_ARGS)
 	volatile Datum result = (Datum) 0;
 
 	GetUserIdAndSecContext(&user, &context);
+	error_context_stack = &hide;
 	PG_TRY();
 	{
 		noted_caller = caller;
 		SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
 		result = call_inner(fcinfo);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		noted_caller = outer_caller;
 		SetUserIdAndSecContext(user, context);
+		rethrow(cx);
 	}
 	PG_END_TRY();
+	noted_caller = outer_caller;
+	SetUserIdAndSecContext(user, context);
+	error_context_stack = hide.previous;
 	return result;
 }
 

@@ -50,9 +50,12 @@ Datum
 sequin_root_url(PG_FUNCTION_ARGS)
 {
 	char	   *identifier = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	bool		tls = setting_tls_cert_file != NULL && *setting_tls_cert_file != '\0';
-	size_t		n = setting_public_url ? strlen(setting_public_url) : 0;
+	bool		tls;
+	size_t		n;
 
+	sql_require_preload();		/* without it there are no settings */
+	tls = setting_tls_cert_file != NULL && *setting_tls_cert_file != '\0';
+	n = setting_public_url ? strlen(setting_public_url) : 0;
 	while (n > 0 && setting_public_url[n - 1] == '/')
 		n--;
 	if (n > 0)

@@ -7,8 +7,6 @@
  */
 #include "target.h"
 
-#include <stdlib.h>
-
 #define DECODE_ROUNDS 4			/* how often a careless chain of servers may decode one path */
 
 static int

@@ -23,7 +23,7 @@ static void transfer_finish(Transfer *transfer, UpstreamOutcome outcome, const c
 
 /*
  * Were bytes written?  libcurl counts those of the first write (CURLINFO_REQUEST_SIZE); when that
- * one would have blocked it waits on the connection's socket, which note_progress() has seen.  A
+ * one would have blocked it waits on the connection's socket, which note_use() has seen.  A
  * first write that failed left at most a part of one TLS record, which the API cannot read.
  */
 bool

@@ -5,8 +5,8 @@
  * the poll set after every transfer and adds it for the next; here a connection stays registered
  * between transfers, which saves two system calls per request and shows at once when the API
  * closes an idle connection (or speaks out of turn): it is then shut down, so that libcurl finds
- * it dead and does not send a request into it.  Only connections that were opened through
- * open_socket() are kept so; libcurl closes others (its resolver's) without telling us.
+ * it dead and does not send a request into it.  Only a connection that has carried a request is
+ * kept so: libcurl closes others (attempts to connect, its resolver's pipes) without telling us.
  * The callbacks here run inside libcurl and must never call it back.
  */
 #include "upstream_internal.h"
@@ -25,7 +25,7 @@ struct Socket
 	uint32_t	registered;		/* events */
 	uint32_t	wanted;			/* events; 0: no transfer uses it */
 	int			fd;
-	bool		kept;			/* opened by us: stays registered until closed */
+	bool		kept;			/* a connection in use: stays registered until close_socket() */
 };
 
 static Socket *
@@ -116,10 +116,16 @@ socket_ready(void *arg, uint32_t events)
 static bool
 socket_register(Socket *sock, uint32_t events)
 {
+	Reactor    *reactor = sock->upstream->reactor;
+
+	if (sock->watch != NULL && events != sock->registered && !reactor_rewatch(reactor, sock->watch, events))
+	{
+		/* the descriptor was closed and is another one now */
+		reactor_unwatch(reactor, sock->watch);
+		sock->watch = NULL;
+	}
 	if (sock->watch == NULL)
-		sock->watch = reactor_watch(sock->upstream->reactor, sock->fd, events, socket_ready, sock);
-	else if (events != sock->registered && !reactor_rewatch(sock->upstream->reactor, sock->watch, events))
-		return false;
+		sock->watch = reactor_watch(reactor, sock->fd, events, socket_ready, sock);
 	sock->registered = events;
 	return sock->watch != NULL;
 }
@@ -134,36 +140,51 @@ socket_unwanted(Socket *sock)
 		(void) socket_register(sock, EPOLLIN);	/* or an idle, writable socket would keep the loop busy */
 }
 
+static bool
+is_connection(int fd)
+{
+	int			domain = AF_UNSPEC;
+	socklen_t	size = sizeof(domain);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && (domain == AF_INET || domain == AF_INET6);
+}
+
+/*
+ * After the pre-request callback, and as long as libcurl has not begun to connect anew, this is the
+ * call's connection.  libcurl tells only what changes, so a removal may be the first we hear of it;
+ * it also tells that of attempts to connect which it has already closed.
+ */
 static void
-note_progress(CURL *easy, const Socket *sock)
+note_use(CURL *easy, Socket *sock, bool waits)
 {
 	Transfer   *transfer = NULL;
 
 	if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer) != CURLE_OK || transfer == NULL)
 		return;
-	if (sock->kept && transfer->sending && !transfer->reopened)
+	if (!transfer->sending || transfer->reopened)
+		return;
+	if (waits)
 		transfer->written = true;
+	if (!sock->kept)
+		sock->kept = is_connection(sock->fd);
 }
 
 static int
 on_socket(CURL *easy, curl_socket_t fd, int what, void *userp, void *socketp)
 {
 	Upstream   *upstream = userp;
-	Socket	   *sock;
+	Socket	   *sock = what == CURL_POLL_REMOVE ? socket_find(upstream, fd) : socket_make(upstream, fd);
 
 	(void) socketp;
+	if (sock == NULL)
+		return 0;				/* nothing to remove; or no memory: see socket_register() */
+	note_use(easy, sock, what != CURL_POLL_REMOVE);
 	if (what == CURL_POLL_REMOVE)
 	{
-		sock = socket_find(upstream, fd);
-		if (sock != NULL)
-			socket_unwanted(sock);
+		socket_unwanted(sock);
 		return 0;
 	}
-	sock = socket_make(upstream, fd);
-	if (sock == NULL)
-		return 0;				/* as socket_register() */
 	sock->wanted = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
-	note_progress(easy, sock);
 	(void) socket_register(sock, sock->wanted);
 	return 0;
 }
@@ -192,13 +213,9 @@ open_socket(void *clientp, curlsocktype purpose, struct curl_sockaddr *address)
 	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 	if (fd < 0)
 		return CURL_SOCKET_BAD;
-	sock = socket_make(transfer->upstream, fd);
-	if (sock == NULL)
-	{
-		close(fd);
-		return CURL_SOCKET_BAD;
-	}
-	sock->kept = true;
+	sock = socket_find(transfer->upstream, fd);
+	if (sock != NULL)
+		socket_forget(sock);	/* of one that was closed behind our back */
 	return fd;
 }
 

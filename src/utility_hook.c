@@ -76,7 +76,7 @@ static void
 utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
 		ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
-	const char *name = database_to_leave(pstmt->utilityStmt);
+	const char *volatile name = database_to_leave(pstmt->utilityStmt);
 
 	if (name != NULL)
 		ask_workers_to_leave(name);

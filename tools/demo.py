@@ -176,13 +176,6 @@ def epilogue(stage):
     stage.psql("SELECT sync, bucket, window_period, request_limit, used_by_proxy, used_by_sync FROM sequin.rate_limit_usage")
 
 
-def airtable_base(fakes):
-    """The seeded base of the stand-in."""
-    state = fakes.airtable.state()
-    base = state["bases"][0] if isinstance(state.get("bases"), list) else next(iter(state["bases"].values()))
-    return {"id": base["id"], "token": "pat-test"}
-
-
 def real_hubspot(stage, token):
     title("A real HubSpot account")
     create_sync(stage, "crm", "hubspot", token, tables=["contacts", "companies", "deals"])
@@ -243,7 +236,7 @@ def main():
             real_airtable(stage, airtable, os.environ["AIRTABLE_BASE"])
         if fakes:
             hubspot_story(stage, fakes)
-            airtable_story(stage, fakes, airtable_base(fakes))
+            airtable_story(stage, fakes, {"id": "appFakeBase000001", "token": "patFakeToken00001.secret"})
         epilogue(stage)
         if os.environ.get("KEEP") == "1":
             keep(stage, fakes)

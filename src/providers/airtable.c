@@ -147,6 +147,8 @@ limits(int status, HeaderFinder find, void *cls, Str body, LimitHint *hint)
 static void
 feed(Conversation *conv, const Call *call, int status, Str body)
 {
+	if (conv->failed)
+		return;					/* answers to calls that were under way when it failed */
 	if (call->step == AIRTABLE_STEP_TABLES)
 		airtable_schema_feed(conv, status, body);
 	else

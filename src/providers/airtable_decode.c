@@ -90,6 +90,8 @@ note_parameter(Decoding *d, Str key, Str value)
 {
 	if (str_is(key, "cellFormat") && !str_is(value, "json"))
 		d->reread = true;		/* display strings must never reach the mirror */
+	else if (memchr(key.p, '%', key.n) != NULL)
+		d->reread = true;		/* could not be decoded: it may be that one */
 	else if (str_is(key, "fields") || str_starts(key, "fields["))
 		d->reread = true;		/* not known to work on writes; if it does, fields are missing */
 	else if (str_is(key, "returnFieldsByFieldId"))

@@ -142,6 +142,31 @@ typedef struct HubspotMatch
 /* One entry per result, in the response's order; -1: no memory. */
 extern int	hubspot_match(HubspotDecoder *d, uint32_t results, uint32_t inputs, HubspotMatch **matches);
 
+/* ---- hubspot_labels.c ---- */
+
+typedef enum HubspotLabelled
+{
+	LABELLED_NO,
+	LABELLED_YES,
+	LABELLED_UNKNOWN
+} HubspotLabelled;
+
+/* A pair of types as this exchange writes it. */
+typedef struct HubspotEnds
+{
+	Str			from;
+	Str			to;
+	const SchemaCollection *link;	/* NULL: undiscovered */
+} HubspotEnds;
+
+/* The pair's definition of that id in the direction from `from` (STR_NULL: either); NULL: none. */
+extern const LinkType *hubspot_link_type(const SchemaCollection *link, long type_id, Str from);
+extern bool hubspot_type_number(Str s, long *value);	/* "279" */
+extern HubspotLabelled hubspot_type_labelled(const HubspotEnds *ends, long type_id);
+extern HubspotLabelled hubspot_named_labelled(const HubspotEnds *ends, Str type);
+extern HubspotLabelled hubspot_more_labelled(HubspotLabelled a, HubspotLabelled b);
+extern HubspotLabelled hubspot_specs_labelled(const JsonDoc *doc, const HubspotEnds *ends, uint32_t specs, bool answered);
+
 /* ---- hubspot_associations.c ---- */
 
 extern void hubspot_decode_links(HubspotDecoder *d);

@@ -10,24 +10,9 @@
 
 #include <stdlib.h>
 
-typedef enum Labelled
-{
-	LABELLED_NO,
-	LABELLED_YES,
-	LABELLED_UNKNOWN
-} Labelled;
-
-/* A pair of types as this exchange writes it. */
-typedef struct Ends
-{
-	Str			from;
-	Str			to;
-	const SchemaCollection *link;	/* NULL: undiscovered */
-} Ends;
-
 /* Canonical names in the arena; false when nothing of this pair is mirrored (or a refresh was asked for). */
 static bool
-find_ends(HubspotDecoder *d, Str from, Str to, Ends *ends)
+find_ends(HubspotDecoder *d, Str from, Str to, HubspotEnds *ends)
 {
 	const char *a = hubspot_collection(d->view->schema, from);
 	const char *b = hubspot_collection(d->view->schema, to);
@@ -64,106 +49,8 @@ find_ends(HubspotDecoder *d, Str from, Str to, Ends *ends)
 	return false;
 }
 
-static const LinkType *
-find_link_type(const SchemaCollection *link, long type_id, Str from)
-{
-	for (int i = 0; link != NULL && i < link->nlink_types; i++)
-		if (link->link_types[i].type_id == type_id && (from.p == NULL || str_is(from, link->link_types[i].from)))
-			return &link->link_types[i];
-	return NULL;
-}
-
-static Labelled
-type_labelled(const Ends *ends, long type_id)
-{
-	const LinkType *type = find_link_type(ends->link, type_id, ends->from);
-	const HubspotLinkType *builtin;
-
-	if (type != NULL)
-		return type->label != NULL ? LABELLED_YES : LABELLED_NO;
-	if (ends->link != NULL && ends->link->nlink_types > 0)
-		return LABELLED_UNKNOWN;
-	builtin = hubspot_builtin_link(type_id);
-	if (builtin == NULL || !str_is(ends->from, builtin->from) || !str_is(ends->to, builtin->to))
-		return LABELLED_UNKNOWN;
-	return builtin->labelled ? LABELLED_YES : LABELLED_NO;
-}
-
-static bool
-parse_long(Str s, long *value)
-{
-	*value = 0;
-	if (s.n == 0 || s.n > 9)
-		return false;
-	for (size_t i = 0; i < s.n; i++)
-	{
-		if (s.p[i] < '0' || s.p[i] > '9')
-			return false;
-		*value = *value * 10 + (s.p[i] - '0');
-	}
-	return true;
-}
-
-static bool
-ends_with(Str s, const char *suffix)
-{
-	size_t		n = strlen(suffix);
-
-	return s.n >= n && memcmp(s.p + s.n - n, suffix, n) == 0;
-}
-
-/*
- * v3 names types by a number or by a name.  "contact_to_company" is the labelled one (primary)
- * where the pair has labels of HubSpot's own, then "contact_to_company_unlabeled" is the plain one.
- */
-static Labelled
-named_labelled(const Ends *ends, Str type)
-{
-	long		type_id;
-
-	if (parse_long(type, &type_id))
-		return type_labelled(ends, type_id);
-	if (ends_with(type, "_unlabeled"))
-		return LABELLED_NO;
-	for (int i = 0; ends->link != NULL && i < ends->link->nlink_types; i++)
-		if (ends->link->link_types[i].label != NULL && str_is(ends->from, ends->link->link_types[i].from))
-			return LABELLED_UNKNOWN;
-	return LABELLED_NO;
-}
-
-static Labelled
-more_labelled(Labelled a, Labelled b)
-{
-	if (a == LABELLED_YES || b == LABELLED_YES)
-		return LABELLED_YES;
-	return a == LABELLED_UNKNOWN ? a : b;
-}
-
-/*
- * Of a list of {associationCategory, associationTypeId}.  answered: the response tells its labels, which
- * decides where a type of HubSpot's own is unknown.
- */
-static Labelled
-specs_labelled(const JsonDoc *doc, const Ends *ends, uint32_t specs, bool answered)
-{
-	Labelled	all = LABELLED_NO;
-
-	for (uint32_t it = json_first(doc, specs); it != JSON_NONE; it = json_next(doc, specs, it))
-	{
-		long		type_id;
-		Labelled	one = LABELLED_UNKNOWN;
-
-		if (parse_long(json_text_at(doc, it, "associationTypeId"), &type_id))
-			one = type_labelled(ends, type_id);
-		if (one == LABELLED_UNKNOWN && answered && str_is(json_text_at(doc, it, "associationCategory"), "HUBSPOT_DEFINED"))
-			one = LABELLED_NO;
-		all = more_labelled(all, one);
-	}
-	return all;
-}
-
 static Change *
-add_pair(HubspotDecoder *d, ChangeOp op, const Ends *ends, Str from_id, Str to_id)
+add_pair(HubspotDecoder *d, ChangeOp op, const HubspotEnds *ends, Str from_id, Str to_id)
 {
 	Change	   *change;
 
@@ -178,7 +65,7 @@ add_pair(HubspotDecoder *d, ChangeOp op, const Ends *ends, Str from_id, Str to_i
 }
 
 static void
-link_pair(HubspotDecoder *d, const Ends *ends, Str from_id, Str to_id, Labelled labelled)
+link_pair(HubspotDecoder *d, const HubspotEnds *ends, Str from_id, Str to_id, HubspotLabelled labelled)
 {
 	add_pair(d, labelled == LABELLED_NO ? CHANGE_LINK : CHANGE_REREAD, ends, from_id, to_id);
 }
@@ -188,12 +75,12 @@ link_pair(HubspotDecoder *d, const Ends *ends, Str from_id, Str to_id, Labelled 
  * direction calls it the same; an unlabelled type takes the whole pair with it.
  */
 static void
-unlink_type(HubspotDecoder *d, const Ends *ends, Str from_id, Str to_id, long type_id)
+unlink_type(HubspotDecoder *d, const HubspotEnds *ends, Str from_id, Str to_id, long type_id)
 {
-	const LinkType *type = find_link_type(ends->link, type_id, ends->from);
+	const LinkType *type = hubspot_link_type(ends->link, type_id, ends->from);
 	Change	   *change;
 
-	if (type_labelled(ends, type_id) == LABELLED_NO)
+	if (hubspot_type_labelled(ends, type_id) == LABELLED_NO)
 	{
 		add_pair(d, CHANGE_UNLINK, ends, from_id, to_id);
 		return;
@@ -220,13 +107,13 @@ unlink_type(HubspotDecoder *d, const Ends *ends, Str from_id, Str to_id, long ty
 
 /* v3's type in words or digits */
 static void
-unlink_named(HubspotDecoder *d, const Ends *ends, Str from_id, Str to_id, Str type)
+unlink_named(HubspotDecoder *d, const HubspotEnds *ends, Str from_id, Str to_id, Str type)
 {
 	long		type_id;
 
-	if (parse_long(type, &type_id))
+	if (hubspot_type_number(type, &type_id))
 		unlink_type(d, ends, from_id, to_id, type_id);
-	else if (named_labelled(ends, type) == LABELLED_NO)
+	else if (hubspot_named_labelled(ends, type) == LABELLED_NO)
 		add_pair(d, CHANGE_UNLINK, ends, from_id, to_id);
 	else
 		add_pair(d, CHANGE_REREAD, ends, from_id, to_id);
@@ -240,7 +127,7 @@ end_id(const JsonDoc *doc, uint32_t item, const char *end)
 
 /* ---- one pair, in the path ---- */
 
-static Labelled
+static HubspotLabelled
 answered_labels(const JsonDoc *doc, uint32_t item)
 {
 	uint32_t	labels = json_get(doc, item, "labels");
@@ -252,7 +139,7 @@ answered_labels(const JsonDoc *doc, uint32_t item)
 }
 
 static void
-decode_single(HubspotDecoder *d, const Ends *ends)
+decode_single(HubspotDecoder *d, const HubspotEnds *ends)
 {
 	const Str  *args = d->route->args;
 	Str			id = args[ARG_ID];
@@ -267,7 +154,7 @@ decode_single(HubspotDecoder *d, const Ends *ends)
 	{
 		case HUBSPOT_LINK_PUT:
 			link_pair(d, ends, id, args[ARG_TO_ID],
-					  more_labelled(answered_labels(&d->response, 0), specs_labelled(&d->request, ends, 0, d->response.count > 0)));
+					  hubspot_more_labelled(answered_labels(&d->response, 0), hubspot_specs_labelled(&d->request, ends, 0, d->response.count > 0)));
 			break;
 		case HUBSPOT_LINK_PUT_DEFAULT:
 			/* accepted, but nothing was linked: see what is there */
@@ -279,7 +166,7 @@ decode_single(HubspotDecoder *d, const Ends *ends)
 			/* it answers with the object, which after a merge has another id than was asked for */
 			answered = hubspot_id_at(&d->response, 0, "id");
 			link_pair(d, ends, answered.p != NULL ? answered : id, args[ARG_TO_ID],
-					  named_labelled(ends, args[ARG_LINK_TYPE]));
+					  hubspot_named_labelled(ends, args[ARG_LINK_TYPE]));
 			break;
 		case HUBSPOT_LINK_DELETE_TYPE:
 			unlink_named(d, ends, id, args[ARG_TO_ID], args[ARG_LINK_TYPE]);
@@ -294,7 +181,7 @@ decode_single(HubspotDecoder *d, const Ends *ends)
 
 /* Re-reads every pair that the request names. */
 static void
-reread_inputs(HubspotDecoder *d, const Ends *ends, uint32_t inputs)
+reread_inputs(HubspotDecoder *d, const HubspotEnds *ends, uint32_t inputs)
 {
 	const JsonDoc *doc = &d->request;
 
@@ -311,33 +198,33 @@ reread_inputs(HubspotDecoder *d, const Ends *ends, uint32_t inputs)
 }
 
 /* v4 lists types, v3 has one; the worst of all inputs counts for each result, so that none need be matched. */
-static Labelled
-inputs_labelled(HubspotDecoder *d, const Ends *ends, uint32_t inputs)
+static HubspotLabelled
+inputs_labelled(HubspotDecoder *d, const HubspotEnds *ends, uint32_t inputs)
 {
 	const JsonDoc *doc = &d->request;
-	Labelled	all = LABELLED_NO;
+	HubspotLabelled	all = LABELLED_NO;
 
 	for (uint32_t it = json_first(doc, inputs); it != JSON_NONE; it = json_next(doc, inputs, it))
 	{
 		Str			type = json_text_at(doc, it, "type");
 
-		all = more_labelled(all, specs_labelled(doc, ends, json_get(doc, it, "types"), true));
+		all = hubspot_more_labelled(all, hubspot_specs_labelled(doc, ends, json_get(doc, it, "types"), true));
 		if (type.n > 0)
-			all = more_labelled(all, named_labelled(ends, type));
+			all = hubspot_more_labelled(all, hubspot_named_labelled(ends, type));
 	}
 	return all;
 }
 
 /* v4's results name both types themselves, ids as numbers or strings. */
 static void
-link_result(HubspotDecoder *d, const Ends *ends, uint32_t result, Labelled asked)
+link_result(HubspotDecoder *d, const HubspotEnds *ends, uint32_t result, HubspotLabelled asked)
 {
 	const JsonDoc *doc = &d->response;
 	Str			from = hubspot_id_at(doc, result, "fromObjectId");
 	Str			to = hubspot_id_at(doc, result, "toObjectId");
 	Str			from_type = json_text_at(doc, result, "fromObjectTypeId");
 	const char *answered = hubspot_collection(d->view->schema, from_type);
-	Labelled	labelled = more_labelled(answered_labels(doc, result), asked);
+	HubspotLabelled	labelled = hubspot_more_labelled(answered_labels(doc, result), asked);
 
 	if (from.p == NULL || to.p == NULL)
 	{
@@ -407,7 +294,7 @@ is_requested(const IdPair *pairs, int n, Str from, Str to)
  * ends.  Only pairs that were asked for count, so each comes once.
  */
 static void
-decode_defaults(HubspotDecoder *d, const Ends *ends, uint32_t inputs, uint32_t results)
+decode_defaults(HubspotDecoder *d, const HubspotEnds *ends, uint32_t inputs, uint32_t results)
 {
 	const JsonDoc *doc = &d->response;
 	int			n;
@@ -423,8 +310,8 @@ decode_defaults(HubspotDecoder *d, const Ends *ends, uint32_t inputs, uint32_t r
 		const LinkType *type = NULL;
 		bool		reversed;
 
-		if (parse_long(json_text_at(doc, json_get(doc, it, "associationSpec"), "associationTypeId"), &type_id))
-			type = find_link_type(ends->link, type_id, STR_NULL);
+		if (hubspot_type_number(json_text_at(doc, json_get(doc, it, "associationSpec"), "associationTypeId"), &type_id))
+			type = hubspot_link_type(ends->link, type_id, STR_NULL);
 		reversed = type != NULL && !str_eq(ends->from, ends->to) && str_is(ends->to, type->from);
 		if (from.p == NULL || to.p == NULL)
 			d->unreadable = true;
@@ -438,10 +325,10 @@ decode_defaults(HubspotDecoder *d, const Ends *ends, uint32_t inputs, uint32_t r
 }
 
 static void
-decode_created(HubspotDecoder *d, const Ends *ends, uint32_t inputs)
+decode_created(HubspotDecoder *d, const HubspotEnds *ends, uint32_t inputs)
 {
 	uint32_t	results = json_get(&d->response, 0, "results");
-	Labelled	asked;
+	HubspotLabelled	asked;
 
 	if (json_type(&d->response, results) != JSON_ARRAY)
 		d->unreadable = true;
@@ -459,7 +346,7 @@ decode_created(HubspotDecoder *d, const Ends *ends, uint32_t inputs)
 
 /* One input of labels/archive or of v3's archive: types named one by one. */
 static void
-archive_types(HubspotDecoder *d, const Ends *ends, uint32_t input, Str to_id)
+archive_types(HubspotDecoder *d, const HubspotEnds *ends, uint32_t input, Str to_id)
 {
 	const JsonDoc *doc = &d->request;
 	Str			from_id = end_id(doc, input, "from");
@@ -475,7 +362,7 @@ archive_types(HubspotDecoder *d, const Ends *ends, uint32_t input, Str to_id)
 	{
 		long		type_id;
 
-		if (parse_long(json_text_at(doc, it, "associationTypeId"), &type_id))
+		if (hubspot_type_number(json_text_at(doc, it, "associationTypeId"), &type_id))
 			unlink_type(d, ends, from_id, to_id, type_id);
 		else
 			add_pair(d, CHANGE_REREAD, ends, from_id, to_id);
@@ -483,7 +370,7 @@ archive_types(HubspotDecoder *d, const Ends *ends, uint32_t input, Str to_id)
 }
 
 static void
-decode_archived(HubspotDecoder *d, const Ends *ends, uint32_t inputs)
+decode_archived(HubspotDecoder *d, const HubspotEnds *ends, uint32_t inputs)
 {
 	const JsonDoc *doc = &d->request;
 
@@ -504,7 +391,7 @@ hubspot_decode_links(HubspotDecoder *d)
 {
 	uint32_t	inputs = json_get(&d->request, 0, "inputs");
 	HubspotOp	op = (HubspotOp) d->route->op;
-	Ends		ends;
+	HubspotEnds		ends;
 
 	if (!find_ends(d, d->route->args[ARG_TYPE], d->route->args[ARG_TO_TYPE], &ends))
 		return;
@@ -542,7 +429,7 @@ inline_target(HubspotDecoder *d, long type_id, Str *to)
 
 		if (schema->collections[i].kind != COLLECTION_LINKS)
 			continue;
-		type = find_link_type(&schema->collections[i], type_id, d->collection);
+		type = hubspot_link_type(&schema->collections[i], type_id, d->collection);
 		if (type != NULL)
 		{
 			*to = str_of(type->to);
@@ -598,11 +485,11 @@ inline_one(HubspotDecoder *d, uint32_t association, Str id)
 	uint32_t	first = json_first(doc, specs);
 	Str			to = STR_NULL;
 	long		type_id;
-	Ends		ends;
+	HubspotEnds		ends;
 
 	if (first == JSON_NONE || to_id.p == NULL)
 		return true;
-	if (!parse_long(json_text_at(doc, first, "associationTypeId"), &type_id))
+	if (!hubspot_type_number(json_text_at(doc, first, "associationTypeId"), &type_id))
 		return false;
 	switch (inline_target(d, type_id, &to))
 	{
@@ -614,7 +501,7 @@ inline_one(HubspotDecoder *d, uint32_t association, Str id)
 			break;
 	}
 	if (find_ends(d, d->collection, to, &ends))
-		link_pair(d, &ends, id, to_id, specs_labelled(doc, &ends, specs, false));
+		link_pair(d, &ends, id, to_id, hubspot_specs_labelled(doc, &ends, specs, false));
 	return true;
 }
 

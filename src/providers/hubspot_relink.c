@@ -22,7 +22,7 @@ typedef struct Pair
 {
 	Str			ids[2];
 	bool		found[2];		/* by direction */
-	LabelSet	labels;
+	LabelSet	labels[2];		/* of each direction: united at the end, so that their order does not hang on the calls' */
 } Pair;
 
 typedef struct PairJob
@@ -82,6 +82,15 @@ set_append(Conversation *conv, LabelSet *set, Str item)
 	return true;
 }
 
+static bool
+set_add(Conversation *conv, LabelSet *set, Str item)
+{
+	for (int i = 0; i < set->n; i++)
+		if (str_eq(set->items[i], item))
+			return true;
+	return set_append(conv, set, item);
+}
+
 /* The labels of one entry of a v4 list. */
 static bool
 add_labels(Conversation *conv, LabelSet *set, const JsonDoc *doc, uint32_t entry)
@@ -91,11 +100,8 @@ add_labels(Conversation *conv, LabelSet *set, const JsonDoc *doc, uint32_t entry
 	for (uint32_t it = json_first(doc, types); it != JSON_NONE; it = json_next(doc, types, it))
 	{
 		Str			label = hubspot_id_at(doc, it, "label");
-		bool		known = label.p == NULL;
 
-		for (int i = 0; i < set->n && !known; i++)
-			known = str_eq(set->items[i], label);
-		if (!known && !set_append(conv, set, label))
+		if (label.p != NULL && !set_add(conv, set, label))
 			return false;
 	}
 	return true;
@@ -207,7 +213,7 @@ scan_page(Conversation *conv, PairJob *job, int side, const JsonDoc *doc, uint32
 			if (str_eq(hubspot_id_at(doc, it, "toObjectId"), pair->ids[1 - side]))
 			{
 				pair->found[side] = true;
-				if (!add_labels(conv, &pair->labels, doc, it))
+				if (!add_labels(conv, &pair->labels[side], doc, it))
 					return false;
 			}
 		*more |= !pair->found[side];
@@ -220,7 +226,7 @@ finish_pairs(Conversation *conv, const PairJob *job)
 {
 	for (int i = 0; i < job->n; i++)
 	{
-		const Pair *pair = &job->pairs[i];
+		Pair	   *pair = &job->pairs[i];
 		bool		linked = pair->found[0] || pair->found[1];
 		Change	   *change = change_add(&conv->changes, conv->arena, linked ? CHANGE_LINK : CHANGE_UNLINK,
 										job->types[0], pair->ids[0]);
@@ -231,8 +237,11 @@ finish_pairs(Conversation *conv, const PairJob *job)
 		change->to_id = pair->ids[1];
 		if (!linked)
 			continue;
-		change->labels = pair->labels.items;
-		change->nlabels = pair->labels.n;
+		for (int j = 0; j < pair->labels[1].n; j++)
+			if (!set_add(conv, &pair->labels[0], pair->labels[1].items[j]))
+				return false;
+		change->labels = pair->labels[0].items;
+		change->nlabels = pair->labels[0].n;
 		change->labels_replace = true;
 	}
 	return true;

@@ -27,6 +27,17 @@ out_of_memory(Conversation *conv)
 	return false;
 }
 
+static bool
+contains(Str s, const char *word)
+{
+	size_t		n = strlen(word);
+
+	for (size_t i = 0; i + n <= s.n; i++)
+		if (memcmp(s.p + i, word, n) == 0)
+			return true;
+	return false;
+}
+
 bool
 hubspot_errors_harmless(Conversation *conv, const JsonDoc *doc)
 {
@@ -36,8 +47,7 @@ hubspot_errors_harmless(Conversation *conv, const JsonDoc *doc)
 	{
 		Str			category = json_text_at(doc, it, "category");
 		Str			sub = json_text_at(doc, it, "subCategory");
-		bool		missing = memmem(category.p ? category.p : "", category.n, "NOT_FOUND", 9) != NULL ||
-			memmem(sub.p ? sub.p : "", sub.n, "NO_ASSOCIATIONS", 15) != NULL;
+		bool		missing = contains(category, "NOT_FOUND") || contains(sub, "NO_ASSOCIATIONS");
 
 		if (missing || category.n == 0)
 			continue;

@@ -78,8 +78,10 @@ class Cluster:
         subprocess.run([f"{self.bin}/pg_ctl", "-D", self.data, "reload"], check=True, stdout=subprocess.DEVNULL)
 
     def start(self, extension=True):
-        subprocess.run([f"{self.bin}/pg_ctl", "-D", self.data, "-l", self.log_path, "-w", "-t", "60", "start"],
-                       check=True, stdout=subprocess.DEVNULL)
+        started = subprocess.run([f"{self.bin}/pg_ctl", "-D", self.data, "-l", self.log_path, "-w", "-t", "60", "start"],
+                                 stdout=subprocess.DEVNULL)
+        if started.returncode != 0:
+            raise AssertionError("the cluster does not start:\n" + self.log()[-3000:])
         if extension:
             if self.database != "postgres":
                 with self.connect("postgres") as db:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -40,8 +41,7 @@ class Fake:
 
     def log(self):
         """Every request since the log was cleared; bodies decoded to bytes."""
-        entries = self.ctl("GET", "log")
-        entries = entries["requests"] if isinstance(entries, dict) and "requests" in entries else entries
+        entries = self.ctl("GET", "log")["log"]
         for e in entries:
             if isinstance(e.get("body"), str):
                 e["body"] = base64.b64decode(e["body"])
@@ -72,8 +72,8 @@ class Fakes:
         line = self.process.stdout.readline()
         ports = json.loads(line)
         scheme = "https" if tls else "http"
-        self.hubspot = Fake(f"{scheme}://127.0.0.1:{ports.get('hubspot') or ports['hubspot_port']}")
-        self.airtable = Fake(f"{scheme}://127.0.0.1:{ports.get('airtable') or ports['airtable_port']}")
+        self.hubspot = Fake(f"{scheme}://127.0.0.1:{ports['hubspot']}")
+        self.airtable = Fake(f"{scheme}://127.0.0.1:{ports['airtable']}")
 
     def stop(self):
         self.process.terminate()

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import gc
 import json
+import os
 import signal
 import ssl
 
@@ -39,7 +40,7 @@ async def main():
 	airtable.api.reset(seed.get('airtable', {}))
 	tls = _tls(args.tls)
 	ports = {'hubspot': await hubspot.listen(args.hubspot_port, tls),
-			 'airtable': await airtable.listen(args.airtable_port, tls), 'tls': bool(tls)}
+			 'airtable': await airtable.listen(args.airtable_port, tls), 'tls': bool(tls), 'pid': os.getpid()}
 	gc.freeze()
 	stop = asyncio.Event()
 	for sig in (signal.SIGTERM, signal.SIGINT):

@@ -48,7 +48,6 @@ class ApiServer:
 		self.log = RequestLog()
 		self.faults = faults.FaultList()
 		self.limits = Limits(api.DEFAULT_LIMITS, api.PENALTY)
-		self.opened = 0
 
 	async def listen(self, port, tls=None):
 		"""Bind 127.0.0.1 and return the port."""
@@ -70,7 +69,10 @@ class ApiServer:
 		call = Call(request.method, target, headers)
 		entry.bucket = self.api.bucket(call)
 		refused = self.limits.arrive(entry.bucket, entry.time)
-		call.body = entry.body = await request.read()
+		try:
+			call.body = entry.body = await request.read()
+		except (web.RequestPayloadError, ConnectionError):
+			raise asyncio.CancelledError from None		# the body never arrived whole: entry.body stays None
 		return await self._respond(request, call, entry, refused)
 
 	async def _respond(self, request, call, entry, refused):

@@ -139,6 +139,8 @@ static const Case updates[] = {
 	"{\"id\":\"recA1\"" T ",\"fields\":{\"Estimate\":\"$1\"}}", "reread tblTasks/recA1*"},
 	{"an encoded cellFormat is seen", "PATCH", D "/Tasks/recA1", "cell%46ormat=strin%67", "{\"fields\":{}}",
 	"{\"id\":\"recA1\"" T ",\"fields\":{}}", "reread tblTasks/recA1*"},
+	{"a parameter that cannot be decoded may ask for display strings", "PATCH", D "/Tasks/recA1", "cellForma%7=string", "{\"fields\":{}}",
+	"{\"id\":\"recA1\"" T ",\"fields\":{}}", "reread tblTasks/recA1*"},
 	{"display strings in the body are read again, never applied", "POST", D "/Tasks", NULL,
 		"{\"records\":[],\"cellFormat\":\"string\"}",
 		"{\"records\":[{\"id\":\"recA1\"" T ",\"fields\":{\"Estimate\":\"$1\"}},{\"id\":\"recA2\"" T ",\"fields\":{}}]}",

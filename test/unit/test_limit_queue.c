@@ -107,7 +107,7 @@ static void
 sim_wake(const LimitSet *wake)
 {
 	for (int i = limit_set_next(wake, 0); i >= 0; i = limit_set_next(wake, i + 1))
-		turn_by(&sim.workers[i], sim.now + roll(sim.wake_delay + 1));
+		turn_by(&sim.workers[i], sim.now + (int64_t) roll(sim.wake_delay + 1));
 }
 
 static void
@@ -166,7 +166,7 @@ sim_take(int place, LimitParty party, uint64_t ticket)
 
 	sim_wake(&wake);
 	if (!ok && retry < NEVER)
-		turn_by(&sim.workers[place], retry > sim.now ? retry + roll(sim.wake_delay + 1) : sim.now + 1);
+		turn_by(&sim.workers[place], retry > sim.now ? retry + (int64_t) roll(sim.wake_delay + 1) : sim.now + 1);
 	return ok;
 }
 
@@ -445,6 +445,16 @@ test_patience(void)
 	check(sim.workers[1].granted == 2, "and for the next slot nobody waits for the busy one again");
 	sim_run(start + 10 * S);
 	check(sim.workers[0].granted == 2 && limits_held(), "the busy one is served when it is back");
+
+	sim_start("1/1s");
+	start = sim.now;
+	for (int i = 0; i < 3; i++)
+		sim_arrive(i / 2);
+	sim_run(start + 10000);
+	sim.workers[0].hung_until = start + 5 * S;
+	sim_run(start + 11 * S / 10);
+	check(sim.workers[0].granted == 1 && sim.workers[1].granted == 1,
+		  "a worker that gets busy while it waits holds up a slot for a moment only");
 }
 
 static void
@@ -496,9 +506,9 @@ test_tighten(void)
 	check(rate_window_count(w, now) == 50, "but tightens it");
 	limit_queue_tighten(sim.windows, 10 * S, 50, now, now);
 	check(rate_window_count(w, now) == 50, "once");
-	check(rate_window_count(limit_window(sim.windows, 0), now) == 0, "in the window that it spoke of");
 	limit_queue_tighten(sim.windows, 10 * S, -5, now, now);
 	check(rate_window_count(w, now) == 100, "less than nothing is nothing");
+	check(rate_window_count(limit_window(sim.windows, 0), now) == 0, "only the window that it spoke of");
 }
 
 /* An API with the same limit, its clock `delay` behind ours, that tells its remaining count with every answer. */
@@ -512,11 +522,11 @@ test_tighten_alone(void)
 
 	sim_start("20/2s");
 	start = sim.now;
-	for (int i = 0; i < 2000; i++)
-		sim_arrive(0);
-	while (sim.now < start + 120 * S)
+	/* spread evenly, so that slots come free one by one while answers are on their way */
+	for (int arrived = 0; sim.now < start + 120 * S; arrived++)
 	{
-		sim_run(sim.now + 20000);
+		sim_arrive(0);
+		sim_run(sim.now + (arrived < 21 ? 100000 : 50000));
 		for (; seen < sim.nstamps && sim.stamps[seen] + 2 * delay <= sim.now; seen++)
 		{
 			int64_t		at_api = sim.stamps[seen] + delay;
@@ -528,6 +538,27 @@ test_tighten_alone(void)
 	sent = stamps_between(start + 60 * S, start + 120 * S);
 	printf("# 20/2s with stale remaining counts: %d of 600\n", sent);
 	check(sent >= 588 && limits_held(), "a remaining count that is old when it arrives costs an only user nothing");
+}
+
+/* Twenty sends in 1.9 s, then a pause: the answer to the last one says "0 left" of what it saw 0.5 s ago. */
+static void
+test_tighten_stale(void)
+{
+	RateWindow *w;
+	int64_t		now;
+
+	sim_start("20/2s");
+	w = limit_window(sim.windows, 0);
+	for (int i = 0; i < 20; i++)
+	{
+		rate_window_reserve(w);
+		rate_window_stamp(w, sim.now + i * 100000, 1, LIMIT_PROXY);
+	}
+	now = sim.now + 1900000 + 500000;
+	limit_queue_tighten(sim.windows, 2 * S, 0, sim.now + 1900000, now);
+	check(rate_window_count(w, now) == 16, "what has expired here since the request was sent is not charged again");
+	limit_queue_tighten(sim.windows, 2 * S, 0, sim.now + 1900000 + 300000, now);
+	check(rate_window_count(w, now) == 18, "what had expired before it was sent is somebody else's");
 }
 
 static void
@@ -556,7 +587,37 @@ test_change(void)
 	sim_wake(&wake);
 	sim_run(start + S / 2 + 100000);
 	check(sim.nstamps == 8, "after the change to 8/1s four more, at once");
+	check(limit_window(sim.windows, 0)->reserved == 0, "no reservation is left over");
 	check(limit_windows_match(sim.windows, specs, n), "the windows are as the new specs say");
+}
+
+static void
+test_change_in_flight(void)
+{
+	RateSpec	specs[2];
+	LimitWindows *to;
+	LimitSet	wake = {0};
+	char		error[100];
+	int			n = rate_parse("2/1s", specs, 2, error, sizeof(error));
+
+	sim_start("4/1s");
+	sim.send_delay = 0;
+	sim_arrive(0);
+	sim_run(sim.now + 1);
+	sim.workers[0].sends[0].at = sim.now;
+	for (int i = 0; i < 3; i++)
+	{
+		int64_t		retry;
+
+		(void) limit_queue_take(&sim.queue, sim.windows, SYNC, LIMIT_SYNC, 0, sim.now, &retry, &wake);
+	}
+	to = malloc(limit_windows_size(specs, n));
+	limit_windows_init(to, specs, n);
+	limit_windows_carry(to, sim.windows, &sim.queue, sim.now);
+	check(limit_window(to, 0)->reserved == 3 && limit_window(to, 0)->logged == 1,
+		  "what is in flight while the limit changes is counted under the new one");
+	check(!rate_window_free(limit_window(to, 0), sim.now + 5 * S), "even when that is lower");
+	free(to);
 }
 
 int
@@ -570,7 +631,9 @@ main(void)
 	test_cancel_and_blocks();
 	test_tighten();
 	test_tighten_alone();
+	test_tighten_stale();
 	test_change();
+	test_change_in_flight();
 	free(sim.windows);
 	printf("%d passed, %d failed\n", passed, failed);
 	return failed ? 1 : 0;

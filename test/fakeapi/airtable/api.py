@@ -11,7 +11,7 @@ SCOPES = ['data.records:read', 'data.records:write', 'data.recordComments:read',
 DEFAULT_CONFIG = {
 	'tokens': ['patFakeToken00001.secret'], 'scopes': SCOPES, 'billing_exceeded': False, 'forbidden_bases': [],
 	'iterator_ttl_s': 300, 'attachment_delay_ms': 1500, 'payload_retention_s': 604800, 'inverse_bumps': True,
-	'retry_after': None, 'plural_429': False, 'freeze_clock': None, 'clock_shift_ms': 0,
+	'time_resolution_ms': 1000, 'retry_after': None, 'plural_429': False, 'freeze_clock': None, 'clock_shift_ms': 0,
 }
 
 
@@ -29,10 +29,10 @@ class Airtable:
 		"""Fresh seeded state; see seed.py for what may be given."""
 		self.config = {k: list(v) if isinstance(v, list) else v for k, v in DEFAULT_CONFIG.items()}
 		self.clock = Clock()
-		self.clock.inverse_bumps = True
-		self.configure(given.get('config', {}))
 		self.bases, self.iterators, self.attachments, self.compiled, self.partial = {}, {}, {}, {}, []
+		self.configure(given.get('config', {}))
 		seed.plant(self, given)
+		self.configure({})
 		for base in self.bases.values():
 			base.on_change = lambda b, change: webhooks.record_change(self, b, change)
 
@@ -42,6 +42,8 @@ class Airtable:
 			raise ValueError(f'unknown configuration {sorted(unknown)}; known {sorted(DEFAULT_CONFIG)}')
 		self.config.update(given)
 		self.clock.inverse_bumps = self.config['inverse_bumps']
+		for base in self.bases.values():
+			base.resolution = self.config['time_resolution_ms']
 		if 'freeze_clock' in given or 'clock_shift_ms' in given:
 			self.clock.frozen = self.config['freeze_clock']
 			self.clock.shift = self.config['clock_shift_ms']
@@ -100,10 +102,11 @@ class Airtable:
 			raise errors.not_found()
 		rest = rest[1:]
 		content = self._content_host(call)
-		if len(rest) == 4 and rest[3] == 'uploadAttachment' and call.method == 'POST' and content is not False:
-			return records.upload(self, call, self.base(rest[0]), rest[1], rest[2])
-		if content:
+		upload = len(rest) == 4 and rest[3] == 'uploadAttachment' and call.method == 'POST'
+		if content is (not upload):			# the other host's path
 			raise errors.not_found()
+		if upload:
+			return records.upload(self, call, self.base(rest[0]), rest[1], rest[2])
 		if rest[0] == 'meta':
 			return meta.route(self, call, rest[1:])
 		if rest[0] == 'bases' and rest[2:3] == ['webhooks']:

@@ -230,17 +230,23 @@ class Row:
 		work = READERS.get(field.kind)
 		return work(self, field) if work else self.record.cells.get(field.id)
 
-	def linked(self, field):
-		"""(target field, values) of a lookup or rollup."""
+	def linked_by(self, field):
+		"""{linked record id: [values]} of a lookup or rollup."""
 		link = self.table.fields.get(field.options['recordLinkFieldId'])
+		if link is None or link.kind != 'multipleRecordLinks' or self.depth > 3:
+			return {}
 		other = self.base.tables[link.options['linkedTableId']]
 		target = other.fields.get(field.options['fieldIdInLinkedTable'])
-		out = []
+		out = {}
 		for rid in self.record.cells.get(link.id, []):
-			if rid in other.records and self.depth < 4:
+			if target is not None and rid in other.records:
 				value = Row(self.api, self.base, other, other.records[rid], self.depth + 1)(target)
-				out += value if isinstance(value, list) else [value]
-		return [v for v in out if v not in (None, '')]
+				values = value if isinstance(value, list) else [value]
+				out[rid] = [v for v in values if v not in (None, '')]
+		return out
+
+	def linked(self, field):
+		return [v for values in self.linked_by(field).values() for v in values]
 
 
 def _formula(row, field):

@@ -118,6 +118,7 @@ class Base:
 		self.transactions = 0
 		self.hooks = {}
 		self.on_change = None		# set by api.py
+		self.resolution = 1000		# ms: record times have whole seconds (B8: `.000Z`)
 
 	def table(self, key):
 		"""By id, else by exact name (B2)."""
@@ -141,11 +142,15 @@ class Base:
 		if self.on_change:
 			self.on_change(self, change)
 
+	def now(self):
+		"""The time that a record shows."""
+		return self.clock.now() // self.resolution * self.resolution
+
 	# -- rows
 
 	def insert(self, change, table, record_id=None):
 		table.seq += 1
-		record = Record(record_id or new_id('rec'), table.seq, self.clock.now())
+		record = Record(record_id or new_id('rec'), table.seq, self.now())
 		table.records[record.id] = record
 		self.where[record.id] = table
 		change.created.setdefault(table.id, {})[record.id] = record
@@ -189,7 +194,7 @@ class Base:
 		else:
 			record.cells[field.id] = value
 		if bump:
-			record.modified = max(record.modified, self.clock.now())
+			record.modified = max(record.modified, self.now())
 		if record.id not in change.created.get(table.id, {}):
 			change.changed.setdefault(table.id, {}).setdefault(record.id, set()).add(field.id)
 

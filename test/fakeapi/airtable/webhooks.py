@@ -190,7 +190,10 @@ def _cells_v2(api, base, table, record, only, empties=False):
 	for field in table.fields.values():
 		if only is None or field.id in only:
 			value = row(field)
-			if empties or value not in (None, False, '', []):
+			if field.kind == 'multipleLookupValues':
+				held = row.linked_by(field)
+				out[field.id] = {'linkedRecordIds': list(held), 'valuesByLinkedRecordId': held}
+			elif empties or value not in (None, False, '', []):
 				out[field.id] = _v2(base, field, value)
 	return out
 
@@ -206,6 +209,4 @@ def _v2(base, field, value):
 	if field.kind == 'multipleRecordLinks':
 		other = base.tables[field.options['linkedTableId']]
 		return [{'id': i, 'name': other.records[i].cells.get(other.primary.id) or ''} for i in value if i in other.records]
-	if field.kind == 'multipleLookupValues':
-		return {'linkedRecordIds': [], 'valuesByLinkedRecordId': {}, '_values': value}
 	return value

@@ -16,6 +16,11 @@ def inputs(api, call, most=100):
 	return given
 
 
+def is_late(version):
+	"""2026-09 and later: no 207 of its own, and plain 200s for some creates (A4, A9, A13)."""
+	return version[:1] == '2' and version >= '2026-09'
+
+
 def response(api, results, problems=(), status=200, version=''):
 	"""A BatchResponse; with problems 207, but from 2026-09 on the plain status (A4)."""
 	now = iso(api.clock.now())
@@ -25,7 +30,7 @@ def response(api, results, problems=(), status=200, version=''):
 	if problems:
 		body['numErrors'] = len(problems)
 		body['errors'] = list(problems)
-		status = status if version >= '2026-09' and version[:1] == '2' else 207
+		status = status if is_late(version) else 207
 	return Reply(status, body)
 
 

@@ -190,7 +190,7 @@ def _create(api, call, version, source, target):
 		_put(api, record, other, link_types)
 		return [_labelled(api, version, record, other, link_types)]
 	results, problems = _each(batch.inputs(api, call, WRITE_MOST), work)
-	return batch.response(api, results, problems, 200 if version[:1] == '2' and version >= '2026-09' else 201, version)
+	return batch.response(api, results, problems, 200 if batch.is_late(version) else 201, version)
 
 
 def _create_default(api, call, version, source, target):

@@ -55,6 +55,7 @@ class Links:
 		self.store = store
 		self.defs = {}
 		self.next_id = 1001
+		self.counting = True		# seed.py counts once, at the end
 		self.near = {}				# (type id, id) -> {(type id, id): set of LinkType ids}
 		for source, target, one, two, label, name, back in KNOWN:
 			self._define(one, two, HUBSPOT, source, target, (label, label if one != 13 else 'Parent Company'),
@@ -212,7 +213,7 @@ class Links:
 	def _changed(self, *records):
 		"""Counters follow without moving last-modified (A8: association changes are not seen by search)."""
 		self.store.version += 1
-		for record in records:
+		for record in records if self.counting else ():
 			for target, name in (('0-1', 'num_associated_contacts'), ('0-2', 'num_associated_companies')):
 				if name in record.kind.properties:
 					near = self.near.get((record.kind.id, record.id), {})

@@ -109,7 +109,7 @@ def _property_batch(api, call, version, kind, action):
 			results.append(works[action](item))
 		except ApiError as err:
 			problems.append(errors.item_error(err, name=[str(item.get('name'))]))
-	status = 201 if action == 'create' and not version >= '2026-09' or version == 'v3' and action == 'create' else 200
+	status = 201 if action == 'create' and not batch.is_late(version) else 200
 	return batch.response(api, results, problems, status, version)
 
 

@@ -55,6 +55,7 @@ def _records(api, counts):
 def _links(api):
 	"""Every contact at a company, every deal with a contact; a few labelled."""
 	store, types = api.store, api.types
+	api.links.counting = False
 	contacts, companies, deals = (list(store.of(types.find(t)).values()) for t in ('contacts', 'companies', 'deals'))
 	for n, contact in enumerate(contacts):
 		if companies:
@@ -63,6 +64,8 @@ def _links(api):
 	for n, deal in enumerate(deals):
 		if contacts:
 			api.links.add(deal, contacts[n % len(contacts)], [])
+	api.links.counting = True
+	api.links._changed(*contacts, *companies)
 
 
 def plant(api, given):
