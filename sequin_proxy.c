@@ -82,12 +82,12 @@ void
 _PG_init(void)
 {
 	/*
-	 * Loaded late (a function call in a cluster without the preload): only define the settings, so
-	 * that sequin._check_install() can say what to do.
+	 * Loaded late (a function call in a cluster without the preload): do nothing, so that
+	 * sequin._check_install() can say what to do.  Postmaster settings cannot be defined any more.
 	 */
-	settings_define();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
+	settings_define();
 	previous_shmem_request = shmem_request_hook;
 	shmem_request_hook = request_shared_memory;
 	previous_shmem_startup = shmem_startup_hook;

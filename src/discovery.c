@@ -80,7 +80,7 @@ due_body(void *arg)
 	if (SPI_execute("SELECT s.name, (EXTRACT(epoch FROM t.next_attempt_at OPERATOR(pg_catalog.-) pg_catalog.now()) "
 					"  OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8 "
 					"FROM sequin.sync s LEFT JOIN sequin.sync_state t ON t.sync OPERATOR(pg_catalog.=) s.name "
-					"WHERE NOT s.paused AND t.state IS DISTINCT FROM 'ready'", true, 0) != SPI_OK_SELECT)
+					"WHERE NOT s.paused AND (t.state IS DISTINCT FROM 'ready' OR t.next_attempt_at IS NOT NULL)", true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "sequin_proxy: could not read the syncs");
 	due->syncs = MemoryContextAlloc(due->cx, sizeof(char *) * (SPI_processed + 1));
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -126,22 +126,24 @@ mark_ready(void *arg, const char *notes)
 	Errand	   *errand = arg;
 	const char *skipped = errand->conv.notes.p;
 	char	   *text = NULL;
-	Oid			types[] = {TEXTOID, TEXTOID};
-	Datum		args[2];
-	char		nulls[] = {' ', 'n'};
+	Oid			types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID};
+	Datum		args[3];
+	char		nulls[] = {' ', 'n', ' '};
 
 	if (skipped != NULL || notes != NULL)
 		text = psprintf("%s%s%s", skipped ? skipped : "", skipped && notes ? "; " : "", notes ? notes : "");
 	args[0] = CStringGetTextDatum(errand->sync->view.name);
 	args[1] = text ? CStringGetTextDatum(text) : (Datum) 0;
 	nulls[1] = text ? ' ' : 'n';
+	args[2] = TimestampTzGetDatum(errand->asked_at);
 	if (SPI_execute_with_args("INSERT INTO sequin.sync_state AS t (sync, state, last_error, last_error_at, ready_at, attempts, next_attempt_at) "
 							  "SELECT s.name, 'ready', $2, CASE WHEN $2 IS NOT NULL THEN pg_catalog.now() END, pg_catalog.now(), 0, NULL "
 							  "FROM sequin.sync s WHERE s.name OPERATOR(pg_catalog.=) $1 "
 							  "ON CONFLICT (sync) DO UPDATE SET state = 'ready', last_error = excluded.last_error, "
 							  "  last_error_at = excluded.last_error_at, ready_at = COALESCE(t.ready_at, excluded.ready_at), "
-							  "  attempts = 0, next_attempt_at = NULL",
-							  2, types, args, nulls, false, 0) != SPI_OK_INSERT)
+							  /* what was changed while we asked wants another look */
+							  "  attempts = 0, next_attempt_at = CASE WHEN t.next_attempt_at OPERATOR(pg_catalog.>) $3 THEN t.next_attempt_at END",
+							  3, types, args, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "sequin_proxy: could not record the state of a sync");
 	shared_config_changed();
 }

@@ -169,6 +169,8 @@ configure_bucket(const LimitKey *key, const char *sync_name, const RateSpec *spe
 	return record;
 }
 
+#define MAX_LIMIT INT64_C(1000000000)	/* as rate_parse; a cell's counts are 32 bits wide */
+
 /* The specs of one bucket, in the order given. */
 static int
 pick_bucket(const RateSpec *specs, int nspecs, const char *bucket, RateSpec *picked)
@@ -176,8 +178,13 @@ pick_bucket(const RateSpec *specs, int nspecs, const char *bucket, RateSpec *pic
 	int			n = 0;
 
 	for (int i = 0; i < nspecs && n < RATE_MAX_WINDOWS; i++)
-		if (strcmp(specs[i].bucket, bucket) == 0)
-			picked[n++] = specs[i];
+	{
+		if (strcmp(specs[i].bucket, bucket) != 0)
+			continue;
+		picked[n] = specs[i];
+		picked[n].limit = Min(specs[i].limit, MAX_LIMIT);
+		n++;
+	}
 	return n;
 }
 

@@ -1,17 +1,20 @@
 """Property values: everything is a string on output, and what HubSpot refuses (A5, A11, A13)."""
 import re
 from datetime import datetime, timezone
+from functools import lru_cache
 
 EMAIL = re.compile(r'^[^@\s,]+@[^@\s,]+\.[^@\s,.]+$')
 EPOCH = re.compile(r'^-?\d{1,15}$')
 
 
+@lru_cache(1 << 17)
 def iso(ms):
 	"""Milliseconds as HubSpot writes them: no fraction when it is zero."""
 	at = datetime.fromtimestamp(ms // 1000, timezone.utc).strftime('%Y-%m-%dT%H:%M:%S')
 	return f'{at}Z' if ms % 1000 == 0 else f'{at}.{ms % 1000:03d}Z'
 
 
+@lru_cache(1 << 17)
 def parse_time(value):
 	"""ISO or epoch milliseconds -> milliseconds; ValueError otherwise."""
 	text = str(value).strip()
