@@ -45,7 +45,7 @@ note_limits(Exchange *x)
 	if (hint.block_ms > 0)
 		limiter_block(x->limit, now + hint.block_ms * 1000);
 	if (hint.has_remaining)
-		limiter_tighten(x->limit, hint.window_ms * 1000, hint.remaining, now);
+		limiter_tighten(x->limit, hint.window_ms * 1000, hint.remaining, x->result.sent_at_us);
 }
 
 /* Moves the exchange to the newest snapshot, so that it is committed by today's table and column names. */

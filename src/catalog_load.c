@@ -32,7 +32,7 @@ typedef struct KeyEntry
 
 static const char sync_query[] =
 	"SELECT s.name::text, s.id, s.provider::text, s.identifier::text, s.target_schema::text, r.oid, s.auth = 'passthrough',"
-	" c.value, s.upstream_url::text, s.paused, coalesce(st.state = 'ready', false), s.config->>'base_id', s.tables"
+	" c.value, s.upstream_url::text, s.paused, coalesce(st.ready_at IS NOT NULL AND st.state <> 'discovering', false), s.config->>'base_id', s.tables"
 	" FROM sequin.sync s"
 	" LEFT JOIN pg_catalog.pg_roles r ON r.rolname = s.owner"
 	" LEFT JOIN sequin.credential c ON c.sync = s.name"

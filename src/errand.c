@@ -241,7 +241,7 @@ note_limits(ErrandCall *c, UpstreamResult *result)
 
 	c->errand->sync->provider->limits(result->status, find_result_header, result, body, &hint);
 	if (hint.has_remaining)
-		limiter_tighten(c->limit, hint.window_ms * 1000, hint.remaining, now);
+		limiter_tighten(c->limit, hint.window_ms * 1000, hint.remaining, result->sent_at_us);
 	if (hint.block_ms <= 0)
 		return false;
 	limiter_block(c->limit, now + hint.block_ms * 1000);

@@ -12,11 +12,12 @@
 #include "utils/memutils.h"
 
 #include "catalog.h"
+#include "limiter.h"
 #include "shared.h"
 #include "sync.h"
 #include "txn.h"
 
-#define IDLE_MS 60000
+#define SAVE_MS 30000				/* limiter windows to disk: at least once a minute (DESIGN.md 6) */
 
 static int
 sooner(int a, int b)
@@ -24,6 +25,19 @@ sooner(int a, int b)
 	if (a < 0 || b < 0)
 		return Max(a, b);
 	return Min(a, b);
+}
+
+/* After a crash, long windows go on from what was saved last. */
+static void
+save_limits(void)
+{
+	static int64_t saved_us;
+	int64_t		now = clock_us();
+
+	if (now - saved_us < (int64_t) SAVE_MS * 1000)
+		return;
+	limiter_save();
+	saved_us = now;
 }
 
 /* Everything that touches PostgreSQL; returns how long the loop may wait. */
@@ -37,11 +51,12 @@ sync_turn(Loop *loop, MemoryContext cx)
 	pacer_turn(loop->pacer);
 	errand_turn(loop->errands);
 	wait = sooner(discovery_turn(loop), recovery_turn(loop));
+	save_limits();
 	pacer_turn(loop->pacer);	/* what was just begun */
 	errand_turn(loop->errands);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(cx);
-	return sooner(wait, IDLE_MS);
+	return sooner(wait, SAVE_MS);
 }
 
 void
