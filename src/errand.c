@@ -321,14 +321,17 @@ call_wait(ErrandCall *c)
 	pacer_wait(c->errand->runner->pacer, &c->wait);
 }
 
-void
+int
 errand_turn(ErrandRunner *runner)
 {
-	while (runner->finished != NULL)
+	int			finished = 0;
+
+	for (; runner->finished != NULL; finished++)
 	{
 		Errand	   *errand = runner->finished;
 
 		runner->finished = errand->next;
 		errand->done(errand);
 	}
+	return finished;
 }

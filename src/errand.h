@@ -37,7 +37,7 @@ struct Errand
 };
 
 extern ErrandRunner *errand_runner_create(Reactor *reactor, Pacer *pacer, Upstream *upstream);
-extern void errand_turn(ErrandRunner *runner);		/* once per loop turn: done() of what has finished */
+extern int	errand_turn(ErrandRunner *runner);		/* once per loop turn: done() of what has finished; returns how many */
 extern int	errand_running(const ErrandRunner *runner);
 
 /* NULL: out of memory.  authorization: STR_NULL = the sync's credential. */

@@ -333,10 +333,16 @@ on_tick(void *arg)
 	/* its only purpose is to end the wait */
 }
 
+/* The turn may have left work for the next one, which must not wait for a stranger's event. */
 static void
 set_tick(Engine *engine)
 {
-	if (engine->lists[EXCHANGE_BLOCKED].count + engine->lists[EXCHANGE_UNREADY].count > 0 || engine->settles != NULL)
+	const ExchangeList *lists = engine->lists;
+
+	if (lists[EXCHANGE_ARRIVED].count + lists[EXCHANGE_GRANTED].count + lists[EXCHANGE_RECEIVED].count +
+		lists[EXCHANGE_COMMITTING].count > 0)
+		timer_set(engine->loop->reactor, &engine->tick, clock_us(), on_tick, NULL);
+	else if (lists[EXCHANGE_BLOCKED].count + lists[EXCHANGE_UNREADY].count > 0 || engine->settles != NULL)
 		timer_set(engine->loop->reactor, &engine->tick, clock_us() + TICK_US, on_tick, NULL);
 }
 

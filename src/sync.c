@@ -53,7 +53,8 @@ sync_turn(Loop *loop, MemoryContext cx)
 	wait = sooner(discovery_turn(loop), recovery_turn(loop));
 	save_limits();
 	pacer_turn(loop->pacer);	/* what was just begun */
-	errand_turn(loop->errands);
+	if (errand_turn(loop->errands) > 0)
+		wait = 0;				/* what ended at once may have left something to do */
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(cx);
 	return sooner(wait, SAVE_MS);

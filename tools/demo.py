@@ -43,8 +43,10 @@ class Stage:
         out = subprocess.run(
             [f"{self.cluster.bin}/psql", "-X", "-h", self.cluster.dir, "-p", str(self.cluster.port), "-U", "postgres",
              "-P", "pager=off", "-P", "footer=off", "-c", query], capture_output=True, text=True)
+        if out.returncode != 0:
+            sys.exit(f"psql failed:\n{out.stderr}")
         if not quiet:
-            print(indent(out.stdout.rstrip() + ("\n" + out.stderr.rstrip() if out.stderr else "")))
+            print(indent(out.stdout.rstrip()))
         return out.stdout
 
     def curl(self, method, root, path, data=None, key="KEY", headers=(), note=None):
@@ -173,7 +175,7 @@ def airtable_story(stage, fakes, base):
 def epilogue(stage):
     title("9. Who wrote what, and what it cost")
     stage.psql("SELECT sync, method, left(path, 58) AS path, status, state FROM sequin.write_log ORDER BY id")
-    stage.psql("SELECT sync, bucket, window_period, request_limit, used_by_proxy, used_by_sync FROM sequin.rate_limit_usage")
+    stage.psql("SELECT * FROM sequin.rate_limit_usage")
 
 
 def real_hubspot(stage, token):
