@@ -35,7 +35,7 @@ request_shared_memory(void)
 		previous_shmem_request();
 	RequestAddinShmemSpace(shared_size());
 	RequestAddinShmemSpace(limiter_shmem_size());
-	RequestNamedLWLockTranche("sequin_proxy", 1);
+	RequestNamedLWLockTranche("sequin_proxy", SHARED_LOCKS);
 }
 
 static void

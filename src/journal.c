@@ -11,6 +11,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 #include "journal.h"
 
@@ -297,12 +298,15 @@ journal_retry_rows(int64 id, JournalState state, const char *error)
 }
 
 int
-journal_adopt_rows(void)
+journal_adopt_rows(TimestampTz before)
 {
-	if (SPI_execute("UPDATE sequin.write_log SET state = 'deferred', next_attempt_at = pg_catalog.now(), "
-					"error = 'the cluster stopped before the answer was committed' "
-					"WHERE state OPERATOR(pg_catalog.=) 'intent' AND at OPERATOR(pg_catalog.<) pg_catalog.pg_postmaster_start_time()",
-					false, 0) != SPI_OK_UPDATE)
+	Oid			types[] = {TIMESTAMPTZOID};
+	Datum		args[] = {TimestampTzGetDatum(before)};
+
+	if (SPI_execute_with_args("UPDATE sequin.write_log SET state = 'deferred', next_attempt_at = pg_catalog.now(), "
+							  "error = 'it was cut off before its answer was committed' "
+							  "WHERE state OPERATOR(pg_catalog.=) 'intent' AND at OPERATOR(pg_catalog.<) $1",
+							  1, types, args, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "sequin_proxy: could not read the journal");
 	return (int) SPI_processed;
 }

@@ -8,6 +8,8 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
+
 #include "change.h"
 
 typedef enum JournalState
@@ -52,8 +54,8 @@ typedef struct JournalDue
 /* Due rows (palloc'd in cx), oldest first, and when the next one will be due (ms; -1: none). */
 extern int	journal_due_rows(MemoryContext cx, int limit, JournalDue **due, int64 *next_ms);
 extern void journal_retry_rows(int64 id, JournalState state, const char *error);	/* DEFERRED: next attempt with back-off */
-/* Intents of an earlier life of the cluster: nobody will settle them, so they count as deferred. */
-extern int	journal_adopt_rows(void);
+/* Intents from before that time: nobody will settle them, so they count as deferred. */
+extern int	journal_adopt_rows(TimestampTz before);
 extern void journal_prune_rows(void);		/* settled rows older than the retention */
 
 #endif

@@ -54,7 +54,7 @@ limiter_shmem_init(void)
 	if (found)
 		return;
 	memset(control, 0, sizeof(LimitControl));
-	control->lock = &GetNamedLWLockTranche("sequin_proxy")[0].lock;
+	control->lock = &GetNamedLWLockTranche("sequin_proxy")[SHARED_LOCK_LIMITS].lock;
 	control->tranche = LWLockNewTrancheId();
 	control->first = InvalidDsaPointer;
 	made = dsa_create_in_place(area_place(), area_size(), control->tranche, NULL);

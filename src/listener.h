@@ -21,6 +21,13 @@ typedef struct ListenerOptions	/* may be changed at any time; applies to what st
 {
 	const char *addresses;		/* as PostgreSQL's listen_addresses: "localhost", "*", "127.0.0.1, ::1", "" (none) */
 	int			port;
+
+	/*
+	 * Refuse an address that anybody listens on already.  For the first of a cluster's workers:
+	 * SO_REUSEPORT would let a second cluster of the same user share the port, and half of the
+	 * requests would go to each.
+	 */
+	bool		exclusive;
 	int			max_connections;	/* of this worker */
 	size_t		max_head;			/* bytes; 431 over it */
 	size_t		max_body;			/* bytes; 413 over it */
@@ -97,7 +104,8 @@ extern Listener *listener_create(Reactor *reactor, const ListenerHandler *handle
 /*
  * Binds to the options' addresses.  Can be called again after listener_set_options with another
  * address or port: binds the new ones, then closes those no longer wanted; open connections stay.
- * False: not even one address could be bound; error says why; the caller retries later.
+ * False: not even one address could be bound; error says why; the caller retries later.  True
+ * with a non-empty error: some could, and error names one that could not.
  */
 extern bool listener_bind(Listener *listener, char *error, size_t error_size);
 extern void listener_set_options(Listener *listener, const ListenerOptions *options);

@@ -178,7 +178,7 @@ resolve_all(const ListenerOptions *options, Wanted *wanted, char *error, size_t 
 }
 
 static int
-open_socket(const struct sockaddr_storage *address, socklen_t address_n)
+open_socket(const struct sockaddr_storage *address, socklen_t address_n, bool share)
 {
 	int			fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int			on = 1;
@@ -186,7 +186,7 @@ open_socket(const struct sockaddr_storage *address, socklen_t address_n)
 	if (fd < 0)
 		return -1;
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
-		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0 &&
+		(!share || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0) &&
 		(address->ss_family != AF_INET6 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) == 0) &&
 		bind(fd, (const struct sockaddr *) address, address_n) == 0 && listen(fd, BACKLOG) == 0)
 		return fd;
@@ -194,6 +194,21 @@ open_socket(const struct sockaddr_storage *address, socklen_t address_n)
 	close(fd);
 	errno = on;
 	return -1;
+}
+
+/* A socket of our own, shared with our other workers; as the first of them only where nobody else listens. */
+static int
+open_listener(const ListenerOptions *options, const struct sockaddr_storage *address, socklen_t address_n)
+{
+	if (options->exclusive)
+	{
+		int			probe = open_socket(address, address_n, false);
+
+		if (probe < 0)
+			return -1;
+		close(probe);
+	}
+	return open_socket(address, address_n, true);
 }
 
 static ListenSocket *
@@ -218,7 +233,7 @@ add_socket(Listener *listener, const struct sockaddr_storage *address, socklen_t
 
 		if (sock->fd >= 0)
 			continue;
-		sock->fd = open_socket(address, address_n);
+		sock->fd = open_listener(&listener->options, address, address_n);
 		if (sock->fd < 0)
 			return false;
 		sock->address = *address;
@@ -272,31 +287,53 @@ close_unwanted(Listener *listener, const Wanted *wanted)
 	}
 }
 
-bool
-sockets_bind(Listener *listener, char *error, size_t error_size)
+/* An address family that this machine does not have is no reason to complain: localhost names both. */
+static bool
+is_absent_family(int error)
 {
-	Wanted		wanted;
-	int			bound = 0;
-	char		text[NI_MAXHOST + NI_MAXSERV + 8];
+	return error == EADDRNOTAVAIL || error == EAFNOSUPPORT;
+}
 
-	snprintf(error, error_size, "no address to listen on");
-	resolve_all(&listener->options, &wanted, error, error_size);
-	for (int i = 0; i < wanted.n; i++)
+/* Binds what is not bound yet; returns how many addresses are, and says in error which cannot be. */
+static int
+bind_wanted(Listener *listener, const Wanted *wanted, char *error, size_t error_size)
+{
+	char		text[NI_MAXHOST + NI_MAXSERV + 8];
+	int			bound = 0;
+
+	for (int i = 0; i < wanted->n; i++)
 	{
-		if (find_socket(listener, &wanted.address[i], wanted.address_n[i]) != NULL ||
-			add_socket(listener, &wanted.address[i], wanted.address_n[i]))
+		if (find_socket(listener, &wanted->address[i], wanted->address_n[i]) != NULL ||
+			add_socket(listener, &wanted->address[i], wanted->address_n[i]))
 		{
 			bound++;
 			continue;
 		}
-		describe(&wanted.address[i], wanted.address_n[i], text, sizeof(text));
+		if (is_absent_family(errno) && wanted->n > 1)
+			continue;
+		describe(&wanted->address[i], wanted->address_n[i], text, sizeof(text));
 		snprintf(error, error_size, "could not listen on %s: %s", text, strerror(errno));
-		listener_log(listener, 1, "%s", error);
 	}
-	if (bound > 0 || listener->options.addresses[strspn(listener->options.addresses, ", \t")] == '\0')
-		close_unwanted(listener, &wanted);	/* "" asks for none: that is no failure */
-	else
+	return bound;
+}
+
+bool
+sockets_bind(Listener *listener, char *error, size_t error_size)
+{
+	Wanted		wanted;
+	bool		none_wanted = listener->options.addresses[strspn(listener->options.addresses, ", \t")] == '\0';
+	int			bound;
+
+	error[0] = '\0';
+	resolve_all(&listener->options, &wanted, error, error_size);
+	bound = bind_wanted(listener, &wanted, error, error_size);
+	if (bound == 0 && !none_wanted)
+	{
+		if (error[0] == '\0')
+			snprintf(error, error_size, "no address to listen on");
 		return false;
+	}
+	close_unwanted(listener, &wanted);
 	listener->stopping = false;
 	return true;
 }

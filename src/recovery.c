@@ -16,6 +16,7 @@
 #include "follow.h"
 #include "journal.h"
 #include "mirror.h"
+#include "settings.h"
 #include "shared.h"
 #include "sync.h"
 #include "txn.h"
@@ -25,6 +26,7 @@
 #define RECOVERY_TIMEOUT_US (INT64CONST(120) * 1000 * 1000)
 #define LOOK_AGAIN_MS 30000
 #define COMMIT_LOCK_MS 200
+#define ADOPT_INTERVAL_US (INT64CONST(30) * 1000 * 1000)
 
 /* One row at work. */
 typedef struct Repair
@@ -43,7 +45,7 @@ typedef struct Repair
 static Repair *repairs;
 static uint32 seen_kick;
 static int64_t next_look_us;
-static bool adopted;
+static int64_t next_adopt_us;
 static Loop *the_loop;
 
 static void
@@ -79,6 +81,7 @@ static void
 repair_finish(Repair *r, JournalState state, const char *why)
 {
 	TxnError	error;
+	TxnError	again;
 
 	r->state = state;
 	r->error = why;
@@ -87,8 +90,8 @@ repair_finish(Repair *r, JournalState state, const char *why)
 		r->item.nchanges = 0;
 		r->state = JOURNAL_DEFERRED;
 		r->error = error.message;
-		if (!txn_run(settle_body, r, COMMIT_LOCK_MS, &error))
-			ereport(WARNING, (errmsg("sequin_proxy: could not update sequin.write_log: %s", error.message)));
+		if (!txn_run(settle_body, r, COMMIT_LOCK_MS, &again))
+			ereport(WARNING, (errmsg("sequin_proxy: could not update sequin.write_log: %s", again.message)));
 	}
 	next_look_us = 0;
 	repair_free(r);
@@ -230,14 +233,28 @@ typedef struct Look
 	int64		next_ms;
 } Look;
 
+/*
+ * An intent older than this has nobody left to settle it: its worker went with an earlier shared
+ * memory (a crash restart too makes a new one), or ended without being able to write, and no
+ * exchange takes longer than all of its timeouts.  One taken too early costs a re-read.
+ */
+static TimestampTz
+orphans_before(void)
+{
+	int64_t		longest_ms = INT64CONST(5) * (setting_queue_timeout + setting_connect_timeout + setting_upstream_timeout) +
+		setting_commit_timeout + 60000;
+
+	return Max(shared->started_at, GetCurrentTimestamp() - longest_ms * 1000);
+}
+
 static void
 look_body(void *arg)
 {
 	Look	   *look = arg;
 
-	if (!adopted)
+	if (clock_us() >= next_adopt_us)
 	{
-		journal_adopt_rows();
+		journal_adopt_rows(orphans_before());
 		journal_prune_rows();
 	}
 	look->ndue = journal_due_rows(look->cx, RECOVERY_BATCH, &look->due, &look->next_ms);
@@ -283,7 +300,8 @@ recovery_turn(Loop *loop)
 		next_look_us = now + 1000 * 1000;
 		return 1000;
 	}
-	adopted = true;
+	if (now >= next_adopt_us)
+		next_adopt_us = now + ADOPT_INTERVAL_US;
 	if (look.next_ms >= 0)
 		next_look_us = Min(next_look_us, now + (look.next_ms + 1) * 1000);
 	for (int i = 0; i < look.ndue && count_repairs() < RECOVERY_IN_FLIGHT; i++)

@@ -14,6 +14,7 @@
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/shmem.h"
+#include "utils/timestamp.h"
 
 #include "shared.h"
 
@@ -38,6 +39,7 @@ shared_init(void)
 	if (found)
 		return;
 	memset(shared, 0, sizeof(SharedState));
+	shared->started_at = GetCurrentTimestamp();
 	pg_atomic_init_u64(&shared->generation, 1);
 	pg_atomic_init_u32(&shared->stop_for_drop, InvalidOid);
 	pg_atomic_init_u32(&shared->kick, 0);

@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "port/atomics.h"
 #include "storage/latch.h"
 #include "storage/spin.h"
@@ -17,6 +18,11 @@
 #define SHARED_MAX_WORKERS 64
 #define SHARED_SYNC_SLOT SHARED_MAX_WORKERS		/* the sync process's slot */
 #define SHARED_SLOTS (SHARED_MAX_WORKERS + 1)
+
+/* The LWLocks of tranche "sequin_proxy", by place. */
+#define SHARED_LOCK_LIMITS 0	/* limit_registry.c's */
+#define SHARED_LOCK_LISTEN 1	/* worker.c's: who is first to bind the port */
+#define SHARED_LOCKS 2
 
 typedef struct WorkerStats		/* written by its worker only; read without a lock */
 {
@@ -40,12 +46,14 @@ typedef struct WorkerSlot
 	Latch	   *latch;
 	pg_atomic_uint64 generation;	/* of the catalog snapshot it uses for new requests */
 	bool		listening;
+	int			listen_port;	/* where, while listening */
 	char		listen_error[200];	/* why it does not, "" */
 	WorkerStats stats;
 } WorkerSlot;
 
 typedef struct SharedState
 {
+	TimestampTz started_at;			/* when this shared memory was made: at the postmaster's start and after a crash */
 	pg_atomic_uint64 generation;	/* bumped at the commit of every configuration change */
 	pg_atomic_uint32 stop_for_drop;	/* OID of the database that is being dropped; 0: none */
 	pg_atomic_uint32 kick;			/* bumped to ask the sync process for a look at its work at once */

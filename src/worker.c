@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
+#include "storage/lwlock.h"
 #include "utils/memutils.h"
 
 #include "catalog.h"
@@ -42,12 +43,24 @@ typedef struct Worker
 
 extern PGDLLEXPORT void sequin_worker_main(Datum arg);
 
+/* Another worker of this cluster listens on our port already: then it is ours to share. */
+static bool
+port_is_ours(void)
+{
+	for (int slot = 0; slot < setting_workers; slot++)
+		if (slot != shared_my_slot && shared->slots[slot].pid != 0 && shared->slots[slot].listening &&
+			shared->slots[slot].listen_port == setting_port)
+			return true;
+	return false;
+}
+
 static void
 listener_settings(ListenerOptions *options)
 {
 	*options = (ListenerOptions)
 	{
-		.addresses = setting_listen_addresses,.port = setting_port,.max_connections = setting_max_connections,
+		.addresses = setting_listen_addresses,.port = setting_port,.exclusive = !port_is_ours(),
+		.max_connections = setting_max_connections,
 		.max_head = MAX_HEAD,.max_body = (size_t) setting_max_request_body * 1024,
 		.head_timeout_ms = HEAD_TIMEOUT_MS,.body_timeout_ms = BODY_TIMEOUT_MS,
 		.idle_timeout_ms = IDLE_TIMEOUT_MS,.write_timeout_ms = WRITE_TIMEOUT_MS,
@@ -66,21 +79,26 @@ bind_listener(Worker *w)
 {
 	char		error[200] = "";
 	bool		was_listening = w->slot->listening;
+	LWLock	   *lock = &GetNamedLWLockTranche("sequin_proxy")[SHARED_LOCK_LISTEN].lock;
+	ListenerOptions options;
 
 	w->bind_due = false;
+	LWLockAcquire(lock, LW_EXCLUSIVE);	/* one worker is the first, and the others see it */
+	listener_settings(&options);
+	listener_set_options(w->listener, &options);
 	w->slot->listening = listener_bind(w->listener, error, sizeof(error));
-	if (w->slot->listening)
+	w->slot->listen_port = setting_port;
+	LWLockRelease(lock);
+	if (w->slot->listening && !was_listening)
+		ereport(LOG, (errmsg("sequin_proxy: listening on \"%s\", port %d", setting_listen_addresses, setting_port)));
+	if (error[0] != '\0')
 	{
-		if (!was_listening)
-			ereport(LOG, (errmsg("sequin_proxy: listening on \"%s\", port %d", setting_listen_addresses, setting_port)));
-		w->slot->listen_error[0] = '\0';
-		return;
+		if (strcmp(error, w->slot->listen_error) != 0)
+			ereport(WARNING, (errmsg("sequin_proxy: %s", error),
+							  errhint("The worker tries again every second. Free the port or set sequin_proxy.port to another one and reload.")));
+		timer_set(w->loop.reactor, &w->bind_retry, clock_us() + BIND_RETRY_US, on_bind_due, w);
 	}
-	if (strcmp(error, w->slot->listen_error) != 0)
-		ereport(WARNING, (errmsg("sequin_proxy: cannot listen on \"%s\", port %d: %s", setting_listen_addresses, setting_port, error),
-						  errhint("The worker tries again every second. Free the port or set sequin_proxy.port to another one and reload.")));
 	strlcpy(w->slot->listen_error, error, sizeof(w->slot->listen_error));
-	timer_set(w->loop.reactor, &w->bind_retry, clock_us() + BIND_RETRY_US, on_bind_due, w);
 }
 
 static void
@@ -101,16 +119,6 @@ start_worker(Worker *w, int slot)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("sequin_proxy: could not start the HTTP listener")));
 	engine_set_listener(w->engine, w->listener);
 	catalog_current();			/* a first request should not have to wait for it */
-	bind_listener(w);
-}
-
-static void
-reload(Worker *w)
-{
-	ListenerOptions options;
-
-	listener_settings(&options);
-	listener_set_options(w->listener, &options);
 	bind_listener(w);
 }
 
@@ -159,9 +167,7 @@ sequin_worker_main(Datum arg)
 	while (!loop_stopping)
 	{
 		loop_wait(&w->loop, wait_ms(w));
-		if (w->loop.reload)
-			reload(w);
-		if (w->bind_due)
+		if (w->loop.reload || w->bind_due)
 			bind_listener(w);
 		engine_turn(w->engine);
 		txn_report_stats();

@@ -52,7 +52,6 @@ class Cluster:
             "unix_socket_directories": f"'{self.dir}'",
             "shared_preload_libraries": "'sequin_proxy'",
             "fsync": "off",  # kill -9 of processes keeps the page cache
-            "log_min_messages": "log",
             "log_line_prefix": "'%m [%p] %b '",
             "max_worker_processes": 80,
             "sequin_proxy.port": self.proxy_port,

@@ -17,7 +17,7 @@ def typed(text, column_type):
         return {"true": True, "false": False}[text]
     if column_type == "date":
         return datetime.date.fromisoformat(text)
-    if column_type == "timestamptz":
+    if column_type.startswith("timestamp"):
         return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
     if column_type == "text[]":
         return text.split(";")

@@ -1,6 +1,5 @@
 """The commit (DESIGN 5): group commit, bad rows, the owner's rights, strangers' locks, tables changed by hand."""
 
-import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -39,8 +38,7 @@ def unsettled(sync):
 
 
 def api_properties(sync, record_id, kind="contacts"):
-    r = sync.fake.ctl("POST", "edit", {"request": {"method": "GET", "path": f"/crm/v3/objects/{kind}/{record_id}?properties=firstname,lastname,email"}})
-    return json.loads(r["body"])["properties"] if isinstance(r.get("body"), str) else r["body"]["properties"]
+    return sync.client.get(f"/crm/v3/objects/{kind}/{record_id}?properties=firstname,lastname,email").json["properties"]
 
 
 class Crowd:
@@ -142,14 +140,14 @@ def test_one_request_may_write_many_rows_and_all_are_in(hub):
 
 def test_an_airtable_answer_is_the_whole_row_and_empty_fields_become_null(air):
     path = "/v0/appFakeBase000001/Product%20Inventory"
-    made = air.client.post(path, {"fields": {"Name": "Cog", "SKU": "C-1"}})
+    made = air.client.post(path, {"fields": {"Name": "Cog", "Notes": "C-1"}})
     assert made.commit == "committed", made
     before = air.row("product_inventory", made.json["id"])
-    assert (before["name"], before["sku"]) == ("Cog", "C-1")
-    a = air.client.patch(f"{path}/{made.json['id']}", {"fields": {"SKU": None}})
+    assert (before["name"], before["notes"]) == ("Cog", "C-1")
+    a = air.client.patch(f"{path}/{made.json['id']}", {"fields": {"Notes": None}})
     assert (a.status, a.commit) == (200, "committed")
     after = air.row("product_inventory", made.json["id"])
-    assert (after["name"], after["sku"]) == ("Cog", None)
+    assert (after["name"], after["notes"]) == ("Cog", None)
 
 
 # ---- the owner's rights ----
@@ -325,7 +323,7 @@ def test_a_deferred_write_is_answered_in_time_when_nothing_else_happens(cluster,
             began = time.monotonic()
             a = hub.client.patch(f"{CONTACTS}/{made}", {"properties": {"firstname": "Quiet"}})
             assert (a.status, a.commit) == (200, "deferred")
-            assert time.monotonic() - began < 1.0
+            assert time.monotonic() - began < 0.75
         db.rollback()
     wait_until("the deferred writes are in", lambda: unsettled(hub) == [])
 
@@ -379,7 +377,7 @@ def test_a_dropped_table_comes_back_with_the_next_write(cluster, hub):
     "ALTER TABLE contact RENAME TO person",
     "ALTER TABLE contact DROP COLUMN _sync_updated_at",
     "ALTER TABLE contact DROP CONSTRAINT contact_pkey",
-    "ALTER TABLE contact ADD COLUMN mine text NOT NULL",
+    "DELETE FROM contact; ALTER TABLE contact ADD COLUMN mine text NOT NULL",
     "ALTER TABLE contact RENAME COLUMN id TO contact_id",
     "ALTER TABLE contact ALTER COLUMN id TYPE bigint USING id::bigint",
     "DROP TABLE contact CASCADE; CREATE VIEW contact AS SELECT 1 AS id",
