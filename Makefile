@@ -47,5 +47,8 @@ check-unit:
 check-regress: all
 	@tools/check_regress.sh
 
+fuzz:
+	@tools/fuzz.sh $(SECONDS)
+
 check-e2e: all
 	@tools/check_e2e.sh

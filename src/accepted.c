@@ -10,6 +10,7 @@
 #include "follow.h"
 #include "settings.h"
 #include "txn.h"
+#include "unlisted.h"
 
 #define MAX_REFRESHES 2				/* schema refreshes per exchange: more would be a loop */
 #define MAX_ROUNDS 3				/* re-reads per exchange */
@@ -108,6 +109,8 @@ on_refreshed(Errand *errand)
 	else
 	{
 		x->schema_followed = true;
+		/* By us, or by somebody who asked after our write: in either case it is in the mirror now. */
+		x->schema_changed |= catalog_current() != NULL && catalog_current()->generation != x->generation;
 		exchange_redecode(x);
 	}
 }
@@ -129,25 +132,49 @@ exchange_refresh(Exchange *x, const char *scope)
 		errand_discover(errand, scope);
 }
 
+/* The collection of a record that was read again with a field that nobody looked for yet; NULL: there is none. */
+static const char *
+new_field_in(Exchange *x, const ChangeList *changes)
+{
+	Str			sync = str_of(x->sync->view.name);
+
+	for (int i = 0; i < changes->count; i++)
+	{
+		const Change *c = &changes->items[i];
+
+		for (int j = 0; j < c->nfields; j++)
+			if (!c->fields[j].known && !unlisted_known(sync, c->collection, c->fields[j].field, clock_us()))
+			{
+				unlisted_remember(sync, c->collection, c->fields[j].field, clock_us());
+				return arena_cstr(x->arena, c->collection);
+			}
+	}
+	return NULL;
+}
+
 static void
 on_reread(Errand *errand)
 {
 	Exchange   *x = errand->cls;
+	const char *scope;
 
 	if (errand->conv.failed)
 	{
-		x->defer = errand->conv.error;	/* what the response itself told is committed all the same */
-		x->defer = x->defer ? arena_cstr(x->arena, str_of(x->defer)) : "the re-read failed";
-		drop_errand(x);
+		commit_defer(x, errand->conv.error);
+		return;
 	}
-	else
+	scope = x->refreshes < MAX_REFRESHES ? new_field_in(x, &errand->conv.changes) : NULL;
+	if (scope != NULL)
 	{
-		x->items[x->nitems++] = (MirrorItem)
-		{
-			.sync = errand->sync,.changes = errand->conv.changes.items,.nchanges = errand->conv.changes.count,
-			.asked_at = errand->asked_at,.authoritative = true,.arena = x->arena
-		};
+		/* The answer's own refresh was of another table: once more, with this one's fields. */
+		exchange_refresh(x, scope);
+		return;
 	}
+	x->items[x->nitems++] = (MirrorItem)
+	{
+		.sync = errand->sync,.changes = errand->conv.changes.items,.nchanges = errand->conv.changes.count,
+		.asked_at = errand->asked_at,.authoritative = true,.arena = x->arena
+	};
 	exchange_set_state(x, EXCHANGE_COMMITTING);
 }
 
@@ -168,17 +195,61 @@ exchange_reread(Exchange *x, const Change *targets, int ntargets)
 		errand_reread(errand, targets, ntargets);
 }
 
+static bool
+has_fields(const Change *c)
+{
+	return c->op == CHANGE_UPSERT || c->op == CHANGE_PATCH;
+}
+
+/* Fields that even the refreshed schema does not list are not asked for at every write. */
+static void
+remember_unlisted(const Exchange *x)
+{
+	for (int i = 0; i < x->changes.count; i++)
+	{
+		const Change *c = &x->changes.items[i];
+
+		for (int j = 0; has_fields(c) && j < c->nfields; j++)
+			if (!c->fields[j].known)
+				unlisted_remember(str_of(x->sync->view.name), c->collection, c->fields[j].field, clock_us());
+	}
+}
+
+/* Is this refresh asked for only because of fields that a refresh does not bring? */
+static bool
+refresh_is_vain(const Exchange *x, Str collection)
+{
+	bool		unlisted = false;
+
+	for (int i = 0; i < x->changes.count; i++)
+	{
+		const Change *c = &x->changes.items[i];
+
+		if (!has_fields(c) || !str_eq(c->collection, collection))
+			continue;
+		for (int j = 0; j < c->nfields; j++)
+		{
+			if (c->fields[j].known)
+				continue;
+			if (!unlisted_known(str_of(x->sync->view.name), collection, c->fields[j].field, clock_us()))
+				return false;
+			unlisted = true;
+		}
+	}
+	return unlisted;
+}
+
 /* Of all refreshes asked for: the one collection, or NULL for everything. */
 static bool
-wanted_refresh(const ChangeList *changes, const char **scope)
+wanted_refresh(const Exchange *x, const char **scope)
 {
 	bool		wanted = false;
 
-	for (int i = 0; i < changes->count; i++)
+	for (int i = 0; i < x->changes.count; i++)
 	{
-		const Change *c = &changes->items[i];
+		const Change *c = &x->changes.items[i];
 
-		if (c->op != CHANGE_REFRESH_SCHEMA)
+		if (c->op != CHANGE_REFRESH_SCHEMA || refresh_is_vain(x, c->collection))
 			continue;
 		if (!wanted)
 			*scope = c->collection.p;
@@ -210,17 +281,20 @@ exchange_decoded(Exchange *x)
 	Change	   *targets;
 	int			ntargets;
 
-	if (x->refreshes < MAX_REFRESHES && !x->schema_followed && wanted_refresh(&x->changes, &scope))
-	{
-		exchange_refresh(x, scope ? arena_cstr(x->arena, str_of(scope)) : NULL);
-		return;
-	}
+	/* Whatever else has to be asked for: what the response itself told is committed. */
 	x->items[0] = (MirrorItem)
 	{
 		.sync = x->sync,.changes = x->changes.items,.nchanges = x->changes.count,
 		.asked_at = x->asked_at,.arena = x->arena
 	};
 	x->nitems = 1;
+	if (x->schema_followed)
+		remember_unlisted(x);
+	else if (x->refreshes < MAX_REFRESHES && wanted_refresh(x, &scope))
+	{
+		exchange_refresh(x, scope ? arena_cstr(x->arena, str_of(scope)) : NULL);
+		return;
+	}
 	ntargets = collect_rereads(x, &targets);
 	if (ntargets > 0)
 		exchange_reread(x, targets, ntargets);
@@ -232,7 +306,7 @@ static void
 exchange_redecode(Exchange *x)
 {
 	ResponseView response = {.status = x->result.status,.body = result_body(x),
-	.encoded = find_header(&x->result, "Content-Encoding").p != NULL};
+	.encoded = find_header(&x->result, "Content-Encoding").p != NULL,.location = find_header(&x->result, "Location")};
 	DecodeResult decoded;
 
 	if (!exchange_rebase(x) || !x->route.mirrored)
@@ -269,6 +343,7 @@ exchange_received(Exchange *x)
 	}
 	x->engine->stats->upstream_us += r->done_at_us - r->sent_at_us;
 	note_limits(x);
+	x->generation = x->catalog->generation;
 	if (!x->route.mirrored || r->status < 200 || r->status > 299)
 	{
 		commit_settle(x, JOURNAL_NONE, NULL);
@@ -318,5 +393,5 @@ exchange_committed(Exchange *x)
 	if (rereads.count > 0)
 		exchange_reread(x, rereads.items, rereads.count);
 	else
-		answer_upstream(x, x->touched || x->schema_followed ? "committed" : "none");
+		answer_upstream(x, x->touched || x->schema_changed ? "committed" : "none");
 }

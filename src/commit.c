@@ -50,7 +50,7 @@ wants_more(const Exchange *x)
 static bool
 touches(const Exchange *x)
 {
-	bool		touched = x->touched || x->schema_followed;
+	bool		touched = x->touched || x->schema_changed;
 
 	for (int i = 0; i < x->nitems; i++)
 		touched |= x->items[i].touched;
@@ -202,6 +202,7 @@ add_target(ChangeList *targets, Arena *arena, const Change *source)
 	{
 		c->to_collection = source->to_collection;
 		c->to_id = source->to_id;
+		c->base_wide = source->base_wide;
 		c->with_links = source->with_links;
 	}
 	return c;

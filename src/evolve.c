@@ -73,6 +73,7 @@ ddl(Evolve *e, const char *table, const char *sql)
 	{
 		execute_as_owner(e->sync->owner, sql);
 		ReleaseCurrentSubTransaction();
+		e->changed = true;
 	}
 	PG_CATCH();
 	{
@@ -282,14 +283,14 @@ evolve_field(Evolve *e, const char *collection, const SchemaField *field, const 
 /* ---- the table itself ---- */
 
 static void
-add_definition(StringInfo sql, const char *name, const char *type)
+add_definition(StringInfo sql, const char *verb, const char *name, const char *type)
 {
-	appendStringInfo(sql, "%s%s %s", sql->len > 0 ? ", " : "", quote_identifier(name), type);
+	appendStringInfo(sql, "%s%s%s %s", sql->len > 0 ? ", " : "", verb, quote_identifier(name), type);
 }
 
-/* Columns of the table that it does not have (all, while there is no table). */
+/* Columns of the table that it does not have (all, while there is no table), each after the verb. */
 static void
-missing_columns(Evolve *e, const SchemaCollection *c, StringInfo sql)
+missing_columns(Evolve *e, const SchemaCollection *c, StringInfo sql, const char *verb)
 {
 	const Provider *provider = e->sync->provider;
 	const char *standard[] = {"id", provider->created_column, provider->has_updated_at ? "updated_at" : NULL};
@@ -297,19 +298,19 @@ missing_columns(Evolve *e, const SchemaCollection *c, StringInfo sql)
 
 	for (int i = 0; i < 3 && c->kind == COLLECTION_RECORDS; i++)
 		if (standard[i] != NULL && actual_type(e->relid, standard[i]) == NULL)
-			add_definition(sql, standard[i], standard_types[i]);
+			add_definition(sql, verb, standard[i], standard_types[i]);
 	for (int i = 0; i < e->ncolumns; i++)
 	{
 		const ColumnRow *row = &e->columns[i];
 		bool		is_false = strcmp(row->type, "boolean") == 0 && provider->absent_boolean_is_false;
 
 		if (row->found && row->enabled && actual_type(e->relid, row->column) == NULL)
-			add_definition(sql, row->column, is_false ? "boolean DEFAULT false" : row->type);
+			add_definition(sql, verb, row->column, is_false ? "boolean DEFAULT false" : row->type);
 	}
 	if (c->kind == COLLECTION_LINKS && actual_type(e->relid, "labels") == NULL)
-		add_definition(sql, "labels", "text[] NOT NULL DEFAULT '{}'");
+		add_definition(sql, verb, "labels", "text[] NOT NULL DEFAULT '{}'");
 	if (actual_type(e->relid, "_sync_updated_at") == NULL)
-		add_definition(sql, "_sync_updated_at", "timestamp with time zone");
+		add_definition(sql, verb, "_sync_updated_at", "timestamp with time zone");
 }
 
 static void
@@ -322,7 +323,7 @@ create_table(Evolve *e, const SchemaCollection *c, const char *table)
 	initStringInfo(&sql);
 	if (c->kind == COLLECTION_LINKS)
 		appendStringInfo(&sql, "%s text, %s text", from, to);
-	missing_columns(e, c, &sql);
+	missing_columns(e, c, &sql, "");
 	if (c->kind == COLLECTION_LINKS)
 		appendStringInfo(&sql, ", PRIMARY KEY (%s, %s)", from, to);
 	/* With the key's second column alone, records that are deleted find their links. */
@@ -336,9 +337,9 @@ add_columns(Evolve *e, const SchemaCollection *c, const char *table)
 	StringInfoData columns;
 
 	initStringInfo(&columns);
-	missing_columns(e, c, &columns);
+	missing_columns(e, c, &columns, "ADD COLUMN ");
 	if (columns.len > 0)
-		ddl(e, table, psprintf("ALTER TABLE %s ADD COLUMN %s", e->quoted, columns.data));
+		ddl(e, table, psprintf("ALTER TABLE %s %s", e->quoted, columns.data));
 }
 
 /* Whether the relation of that name is the sync's: its owner's, and it looks like one that we made. */
@@ -477,9 +478,10 @@ evolve_all(Evolve *e, const Schema *found, const char *scope)
 	for (int i = 0; i < found->ncollections; i++)
 		evolve_collection(e, &found->collections[i]);
 	for (int i = 0; i < e->ntables; i++)
-		if (!e->tables[i].found && (scope == NULL || strcmp(scope, e->tables[i].collection) == 0))
+		if (!e->tables[i].found && !e->tables[i].removed && (scope == NULL || strcmp(scope, e->tables[i].collection) == 0))
 			evolve_table_removed(e, e->tables[i].collection);
-	shared_config_changed();
+	if (e->changed)
+		shared_config_changed();
 }
 
 void

@@ -32,6 +32,7 @@ typedef struct TableRow
 	const char *table;
 	bool		enabled;
 	bool		locked;
+	bool		removed;
 	bool		found;
 } TableRow;
 
@@ -42,6 +43,7 @@ typedef struct Evolve
 	TableRow   *tables;
 	int			ntables;
 	StringInfoData notes;
+	bool		changed;		/* anything of the mirror, or of what we say about it */
 	/* of the present collection: */
 	ColumnRow  *columns;
 	int			ncolumns;

@@ -1,8 +1,8 @@
 /*
  * evolve_rows.c - schema evolution's reads and writes of sequin.mirror_table and mirror_column.
  *
- * Runs as the worker.  Rows are written only where they change: each write moves the generation
- * of every process, and a restore or a user's UPDATE must not be undone by a discovery.
+ * Runs as the worker.  Rows are written only where they change: each write, even of no row at all,
+ * moves the generation of every process, and a restore or a user's UPDATE must not be undone by a discovery.
  */
 #include "evolve_internal.h"
 
@@ -33,7 +33,7 @@ evolve_read_tables(Evolve *e, int room)
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(e->sync->view.name)};
 
-	mirror_own_plan(&plan, "SELECT collection, collection_name, table_name, enabled, locked"
+	mirror_own_plan(&plan, "SELECT collection, collection_name, table_name, enabled, locked, removed_at IS NOT NULL"
 					" FROM sequin.mirror_table WHERE sync = $1 ORDER BY collection", 1, types);
 	mirror_execute(plan, values, NULL);
 	e->tables = palloc0(sizeof(TableRow) * (SPI_processed + room + 1));
@@ -42,7 +42,7 @@ evolve_read_tables(Evolve *e, int room)
 		e->tables[i] = (TableRow)
 		{
 			.collection = text_at(i, 1),.name = text_at(i, 2),.table = text_at(i, 3),
-			.enabled = bool_at(i, 4),.locked = bool_at(i, 5)
+			.enabled = bool_at(i, 4),.locked = bool_at(i, 5),.removed = bool_at(i, 6)
 		};
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -136,19 +136,22 @@ void
 evolve_write_table(Evolve *e, const SchemaCollection *c, const TableRow *row)
 {
 	static SPIPlanPtr plan;
+	static SPIPlanPtr same_plan;
 	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(e->sync->view.name), CStringGetTextDatum(c->collection),
 		CStringGetTextDatum(row->name), CStringGetTextDatum(row->table),
 		CStringGetTextDatum(c->kind == COLLECTION_LINKS ? "links" : "records"), CStringGetTextDatum(detail_of(e, c))};
 
-	mirror_own_plan(&plan, "INSERT INTO sequin.mirror_table AS m (sync, collection, collection_name, table_name, kind, detail)"
+	mirror_own_plan(&same_plan, "SELECT FROM sequin.mirror_table WHERE sync = $1 AND collection = $2 AND removed_at IS NULL"
+					" AND (collection_name, table_name, kind, detail) IS NOT DISTINCT FROM ($3, $4, $5, $6::pg_catalog.jsonb)", 6, types);
+	if (mirror_execute(same_plan, values, NULL) > 0)
+		return;
+	mirror_own_plan(&plan, "INSERT INTO sequin.mirror_table (sync, collection, collection_name, table_name, kind, detail)"
 					" VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.jsonb)"
 					" ON CONFLICT (sync, collection) DO UPDATE SET collection_name = excluded.collection_name,"
-					" table_name = excluded.table_name, kind = excluded.kind, detail = excluded.detail, removed_at = NULL"
-					" WHERE (m.collection_name, m.table_name, m.kind, m.detail, m.removed_at) IS DISTINCT FROM"
-					" (excluded.collection_name, excluded.table_name, excluded.kind, excluded.detail, excluded.removed_at)",
+					" table_name = excluded.table_name, kind = excluded.kind, detail = excluded.detail, removed_at = NULL",
 					6, types);
-	mirror_execute(plan, values, NULL);
+	e->changed |= mirror_execute(plan, values, NULL) > 0;
 }
 
 void
@@ -164,7 +167,7 @@ evolve_write_column(Evolve *e, const char *collection, const ColumnRow *row)
 					" VALUES ($1, $2, $3, $4, $5, $6)"
 					" ON CONFLICT (sync, collection, field) DO UPDATE SET field_name = excluded.field_name,"
 					" column_name = excluded.column_name, column_type = excluded.column_type, removed_at = NULL", 6, types);
-	mirror_execute(plan, values, NULL);
+	e->changed |= mirror_execute(plan, values, NULL) > 0;
 }
 
 void
@@ -176,7 +179,7 @@ evolve_table_removed(Evolve *e, const char *collection)
 
 	mirror_own_plan(&plan, "UPDATE sequin.mirror_table SET removed_at = pg_catalog.now()"
 					" WHERE sync = $1 AND collection = $2 AND removed_at IS NULL", 2, types);
-	mirror_execute(plan, values, NULL);
+	e->changed |= mirror_execute(plan, values, NULL) > 0;
 }
 
 void
@@ -188,5 +191,5 @@ evolve_column_removed(Evolve *e, const char *collection, const char *field)
 
 	mirror_own_plan(&plan, "UPDATE sequin.mirror_column SET removed_at = pg_catalog.now()"
 					" WHERE sync = $1 AND collection = $2 AND field = $3 AND removed_at IS NULL", 3, types);
-	mirror_execute(plan, values, NULL);
+	e->changed |= mirror_execute(plan, values, NULL) > 0;
 }

@@ -126,6 +126,12 @@ on_client_gone(void *cls, Request *request)
 }
 
 static void
+on_client_closed(void *cls, Request *request)
+{
+	((Engine *) cls)->deserted = true;
+}
+
+static void
 on_done(void *cls, Request *request)
 {
 	Exchange   *x = request->cls;
@@ -174,8 +180,32 @@ exchange_queue(Exchange *x)
 	x->wait.granted = on_granted;
 	x->wait.expired = on_expired;
 	x->wait.cls = x;
+	x->engine->deserted |= x->request->client_closed;
 	exchange_set_state(x, EXCHANGE_QUEUED);
 	pacer_wait(x->engine->loop->pacer, &x->wait);
+}
+
+/*
+ * A client that has closed its side has most likely given up, and what it left behind must not take
+ * slots from those who still wait.  One that only half-closed reads why.
+ */
+static void
+refuse_deserted(Engine *engine)
+{
+	Exchange   *next;
+
+	if (!engine->deserted)
+		return;
+	engine->deserted = false;
+	for (Exchange *x = engine->lists[EXCHANGE_QUEUED].first; x != NULL; x = next)
+	{
+		next = x->next;
+		if (!x->request->client_closed)
+			continue;
+		pacer_leave(engine->loop->pacer, &x->wait);
+		answer_error(x, 504, "queue_timeout", "the connection was closed by the client before a rate-limit slot came free",
+					 "Nothing was sent: it is safe to try again. Keep the connection open until the answer is there.", false);
+	}
 }
 
 static bool
@@ -273,27 +303,25 @@ raw_target(const Exchange *x)
 static bool
 build_headers(Exchange *x, Refusal *refusal)
 {
-	bool		passthrough = x->sync->auth == AUTH_PASSTHROUGH;
+	Str			authorization = STR_NULL;	/* passthrough: the caller's own */
 	HttpHeader *up;
 	Str			secret;
 	const char *error;
-	int			n = headers_up(x->arena, &x->request->head, passthrough, x->route.mirrored, &up);
-	HttpHeader *all = n >= 0 ? arena_alloc(x->arena, sizeof(HttpHeader) * (size_t) (n + 1)) : NULL;
 
-	*refusal = (Refusal) {503, "not_ready", "the proxy is out of memory", "Nothing was sent: try again later."};
-	if (all == NULL)
-		return false;
-	if (n > 0)
-		memcpy(all, up, sizeof(HttpHeader) * (size_t) n);
-	if (!passthrough)
+	if (x->sync->auth != AUTH_PASSTHROUGH)
 	{
 		*refusal = (Refusal) {503, "not_ready", "the sync's credential cannot be used", "sequin.syncs.last_error says what to fix."};
 		if (!catalog_credential(x->sync, x->arena, &secret, &error) || !http_is_value(secret))
 			return false;
-		all[n++] = (HttpHeader) {STR_LIT("Authorization"), str_of(arena_printf(x->arena, "Bearer %.*s", STR_FMT(secret)))};
+		authorization = str_of(arena_printf(x->arena, "Bearer %.*s", STR_FMT(secret)));
 	}
-	x->call.headers = all;
-	x->call.nheaders = n;
+	*refusal = (Refusal) {503, "not_ready", "the proxy is out of memory", "Nothing was sent: try again later."};
+	if (x->sync->auth != AUTH_PASSTHROUGH && authorization.p == NULL)
+		return false;
+	x->call.nheaders = headers_up(x->arena, &x->request->head, authorization, x->route.mirrored, &up);
+	if (x->call.nheaders < 0)
+		return false;
+	x->call.headers = up;
 	return true;
 }
 
@@ -377,6 +405,7 @@ engine_turn(Engine *engine)
 	for_each(engine, EXCHANGE_ARRIVED, exchange_arrived);
 	retry_unready(engine);
 	pacer_turn(engine->loop->pacer);
+	refuse_deserted(engine);	/* those who got no slot at once */
 	errand_turn(engine->loop->errands);
 	for_each(engine, EXCHANGE_RECEIVED, exchange_received);
 	commit_turn(engine);
@@ -405,7 +434,7 @@ engine_create(Loop *loop, WorkerStats *stats)
 	engine->handler = (ListenerHandler)
 	{
 		.cls = engine,.on_head = on_head,.on_request = on_request,.on_client_gone = on_client_gone,
-		.on_done = on_done,.make_error = answer_make_error,.log = on_log
+		.on_client_closed = on_client_closed,.on_done = on_done,.make_error = answer_make_error,.log = on_log
 	};
 	return engine;
 }

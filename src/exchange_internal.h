@@ -67,7 +67,9 @@ struct Exchange
 	int			refreshes;		/* schema refreshes made for it */
 	int			rounds;			/* re-reads made for it */
 	bool		touched;		/* something of it is in the mirror */
-	bool		schema_followed;	/* a schema write: the mirror's schema has followed */
+	bool		schema_followed;	/* the API's schema was asked for, and the mirror's is like it */
+	bool		schema_changed;	/* ... and is another than when the request was judged */
+	uint64		generation;		/* of the configuration by which it was judged */
 	const char *defer;			/* why it must be deferred; NULL: it need not */
 	JournalEntry journal;
 };
@@ -99,6 +101,7 @@ struct Engine
 	int64_t		settle_retry_us;
 	bool		stopping;
 	bool		flush;			/* an answer was given in this turn */
+	bool		deserted;		/* of those who wait for a slot, some have closed their connection */
 	MemoryContext turn_cx;
 };
 

@@ -68,10 +68,11 @@ room_for(Arena *arena, int nheaders)
 }
 
 int
-headers_up(Arena *arena, const HttpHead *head, bool keep_authorization, bool strip_accept_encoding,
+headers_up(Arena *arena, const HttpHead *head, Str authorization, bool strip_accept_encoding,
 		   HttpHeader **out)
 {
 	HttpHeader *kept = room_for(arena, head->nheaders);
+	bool		has_own = http_head_get(head, "Authorization").p != NULL;
 	int			n = 0;
 
 	if (kept == NULL)
@@ -80,9 +81,12 @@ headers_up(Arena *arena, const HttpHead *head, bool keep_authorization, bool str
 	{
 		Str			name = head->headers[i].name;
 
-		if (is_one_of(name, request_framing) || is_hop_by_hop(head->headers, head->nheaders, name))
+		if (authorization.p != NULL && str_iis(name, has_own ? "Authorization" : "Sequin-Key"))
+		{
+			kept[n++] = (HttpHeader) {has_own ? name : STR_LIT("Authorization"), authorization};
 			continue;
-		if (!keep_authorization && str_iis(name, "Authorization"))
+		}
+		if (is_one_of(name, request_framing) || is_hop_by_hop(head->headers, head->nheaders, name))
 			continue;
 		if (strip_accept_encoding && str_iis(name, "Accept-Encoding"))
 			continue;

@@ -9,10 +9,11 @@
 /*
  * Up: every end-to-end header, in order, byte for byte.  Not: hop-by-hop ones (RFC 9110 7.6.1:
  * Connection and what it names, Keep-Alive, Proxy-Connection, Proxy-Authenticate, Proxy-Authorization, TE, Trailer,
- * Transfer-Encoding, Upgrade), Host, Content-Length, Expect, Sequin-Key; Authorization unless keep_authorization;
- * Accept-Encoding when strip_accept_encoding.  Returns the count, -1 when out of memory.
+ * Transfer-Encoding, Upgrade), Host, Content-Length, Expect, Sequin-Key;
+ * Accept-Encoding when strip_accept_encoding.  authorization (STR_NULL: the caller's own goes up) takes the place
+ * of the header that brought the proxy key.  Returns the count, -1 when out of memory.
  */
-extern int	headers_up(Arena *arena, const HttpHead *head, bool keep_authorization, bool strip_accept_encoding,
+extern int	headers_up(Arena *arena, const HttpHead *head, Str authorization, bool strip_accept_encoding,
 					   HttpHeader **out);
 
 /*

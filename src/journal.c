@@ -206,6 +206,7 @@ journal_targets(Arena *arena, const Change *changes, int count)
 		add_member(&buf, "id", c->id);
 		add_member(&buf, "to_collection", c->to_collection);
 		add_member(&buf, "to_id", c->to_id);
+		buf_cstr(&buf, c->base_wide ? ",\"base_wide\":true" : "");
 		buf_cstr(&buf, c->with_links ? ",\"with_links\":true}" : "}");
 	}
 	buf_char(&buf, ']');
@@ -231,6 +232,7 @@ journal_parse_targets(Arena *arena, const char *json, ChangeList *targets)
 			return false;
 		c->to_collection = json_text_at(&doc, it, "to_collection");
 		c->to_id = json_text_at(&doc, it, "to_id");
+		c->base_wide = json_is_true(&doc, json_get(&doc, it, "base_wide"));
 		c->with_links = json_is_true(&doc, json_get(&doc, it, "with_links"));
 	}
 	return true;
@@ -253,9 +255,10 @@ journal_due_rows(MemoryContext cx, int limit, JournalDue **due, int64 *next_ms)
 	bool		null;
 
 	*due = NULL;
+	/* not read-only: rows that this transaction has adopted are due at once */
 	if (SPI_execute_with_args("SELECT id, sync, targets::pg_catalog.text, attempts FROM sequin.write_log "
 							  "WHERE state OPERATOR(pg_catalog.=) 'deferred' AND next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.now() "
-							  "ORDER BY id LIMIT $1", 1, types, args, NULL, true, 0) != SPI_OK_SELECT)
+							  "ORDER BY id LIMIT $1", 1, types, args, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "sequin_proxy: could not read the journal");
 	n = (int) SPI_processed;
 	if (n > 0)
@@ -273,7 +276,7 @@ journal_due_rows(MemoryContext cx, int limit, JournalDue **due, int64 *next_ms)
 	if (SPI_execute("SELECT pg_catalog.ceil(EXTRACT(epoch FROM pg_catalog.min(next_attempt_at) OPERATOR(pg_catalog.-) pg_catalog.now()) "
 					"OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8 FROM sequin.write_log "
 					"WHERE state OPERATOR(pg_catalog.=) 'deferred' AND next_attempt_at OPERATOR(pg_catalog.>) pg_catalog.now()",
-					true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+					false, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "sequin_proxy: could not read the journal");
 	*next_ms = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
 	if (null)

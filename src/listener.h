@@ -49,6 +49,7 @@ struct Request
 	char		id[33];			/* Sequin-Request-Id: 32 hex digits */
 	int64_t		received_at_us;	/* monotonic: head complete */
 	bool		client_gone;	/* the client left; respond() is a no-op then */
+	bool		client_closed;	/* it sends nothing more: it has left, or only waits for its answer */
 	void	   *cls;			/* the handler's own */
 	void	   *internal;		/* listener.c's */
 };
@@ -79,6 +80,8 @@ typedef struct ListenerHandler
 	void		(*on_request) (void *cls, Request *request);
 	/* The client left before its answer. request_done follows only after listener_respond or listener_abandon. */
 	void		(*on_client_gone) (void *cls, Request *request);
+	/* client_closed came true after on_request.  May be NULL.  The request goes on, to its response. */
+	void		(*on_client_closed) (void *cls, Request *request);
 	/* The response is out, or failed: the request and its arena go away after this returns. */
 	void		(*on_done) (void *cls, Request *request);
 	/*

@@ -240,6 +240,20 @@ deadline_passed(void *arg)
 }
 
 static void
+note_peer_closed(Conn *conn)
+{
+	Inbound    *inbound = conn->inbound;
+	Listener   *listener = conn->listener;
+
+	conn->peer_closed = true;
+	if (inbound == NULL || !inbound->handed_over || inbound->answered || inbound->request.client_closed)
+		return;
+	inbound->request.client_closed = true;
+	if (listener->handler.on_client_closed != NULL)
+		listener->handler.on_client_closed(listener->handler.cls, &inbound->request);
+}
+
+static void
 conn_event(void *arg, uint32_t events)
 {
 	Conn	   *conn = arg;
@@ -252,6 +266,8 @@ conn_event(void *arg, uint32_t events)
 		conn_close(conn);
 		return;
 	}
+	if (events & EPOLLRDHUP)
+		note_peer_closed(conn);
 	conn_process(conn);
 }
 
@@ -476,6 +492,7 @@ hand_over(Conn *conn)
 
 	conn->state = CONN_WAIT;
 	conn->inbound->handed_over = true;
+	conn->inbound->request.client_closed = conn->peer_closed;
 	listener->handler.on_request(listener->handler.cls, &conn->inbound->request);
 }
 

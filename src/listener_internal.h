@@ -81,6 +81,7 @@ struct Conn
 	bool		peer_loopback;
 	bool		close_after;	/* close when the present response is out */
 	bool		unread_body;	/* closing with request bytes still to come */
+	bool		peer_closed;	/* its FIN has come */
 	Inbound    *inbound;		/* the present request */
 	uint64_t	consumed;		/* request bytes that have rightly left the socket */
 

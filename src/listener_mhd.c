@@ -322,6 +322,7 @@ mhd_can_take(const Conn *conn, size_t head_size)
 
 	return conn->listener->stats.connections <= BORROW_CONNECTIONS && head->minor_version == 1 && !head->chunked && !head->expect_continue && head->length <= MAX_BODY &&
 		head_size + POOL_ENTRY * entries <= MAX_REQUEST_COST && !str_is(head->method, "HEAD") &&
+		!str_is(head->method, "CONNECT") &&		/* it would send the answer without its body's length */
 		http_head_get(head, "Cookie").p == NULL;	/* which it parses into its pool a second time */
 }
 

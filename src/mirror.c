@@ -98,7 +98,7 @@ same_target(const Change *a, const Change *b)
 }
 
 static void
-ask_again(MirrorItem *item, Str collection, const Change *change)
+ask_again(MirrorItem *item, Str collection, const Change *change, bool base_wide)
 {
 	Change		target = *change;
 	Change	   *reread;
@@ -112,7 +112,7 @@ ask_again(MirrorItem *item, Str collection, const Change *change)
 		out_of_memory();
 	reread->to_collection = change->to_collection;
 	reread->to_id = change->to_id;
-	reread->base_wide = collection.p == NULL;
+	reread->base_wide = base_wide || collection.p == NULL;
 	reread->with_links = change->with_links;
 	item->verdict = MIRROR_REREAD;
 }
@@ -120,7 +120,11 @@ ask_again(MirrorItem *item, Str collection, const Change *change)
 void
 mirror_reread(const MirrorOp *op)
 {
-	ask_again(op->item, op->change->to_collection.p ? op->change->collection : str_of(op->table->c->collection), op->change);
+	const Change *change = op->change;
+	/* A row to delete is where it was found; one to write may turn out to belong elsewhere. */
+	bool		base_wide = change->base_wide && change->op != CHANGE_DELETE;
+
+	ask_again(op->item, change->to_collection.p ? change->collection : str_of(op->table->c->collection), change, base_wide);
 }
 
 /* ---- changes -> ops ---- */
@@ -200,6 +204,35 @@ has_unknown_field(const Change *change)
 	return false;
 }
 
+/* Whether a record of table `c` looks, by its fields' names, as one of `other` might. */
+static bool
+fits(const Change *change, SchemaCollection *c, SchemaCollection *other)
+{
+	for (int i = 0; i < change->nfields; i++)
+	{
+		SchemaField *field = schema_field(c, change->fields[i].field);
+
+		if (field == NULL || schema_field_name(other, str_of(field->name)) == NULL)
+			return false;
+	}
+	return true;
+}
+
+/* A record that none of our tables has: could it belong to another than the path's? */
+static bool
+is_doubtful(MirrorItem *item, SchemaCollection *c, const Change *change)
+{
+	Schema	   *schema = &item->sync->schema;
+
+	if (c == NULL || has_unknown_field(change) || item->sync->view.tables != NULL)
+		return true;			/* tables that the user did not choose are unknown to us */
+	for (int i = 0; i < schema->ncollections; i++)
+		if (&schema->collections[i] != c && schema->collections[i].kind == COLLECTION_RECORDS &&
+			fits(change, c, &schema->collections[i]))
+			return true;
+	return false;
+}
+
 /* A record that is in none of our tables may be in a page that is on its way: leave tombstones. */
 static bool
 delete_anywhere(Ops *ops, MirrorItem *item, Change *change)
@@ -233,14 +266,14 @@ add_base_wide(Ops *ops, MirrorItem *item, Change *change, SchemaCollection *c)
 		return true;
 	}
 	elsewhere = find_elsewhere(item, c, change->id);
-	if (elsewhere == NULL && c != NULL && !has_unknown_field(change))
+	if (elsewhere == NULL && !is_doubtful(item, c, change))
 	{
 		if (table != NULL)
 			op_add(ops, item, change, table);
 		return true;
 	}
 	item->touched = true;
-	ask_again(item, elsewhere ? str_of(elsewhere->c->collection) : change->collection, change);
+	ask_again(item, elsewhere ? str_of(elsewhere->c->collection) : change->collection, change, elsewhere == NULL);
 	return true;
 }
 

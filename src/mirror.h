@@ -45,7 +45,7 @@ extern void mirror_apply(MirrorItem **items, int nitems);
 /*
  * Makes the mirror follow a discovered schema: creates tables and columns (as the sync's owner),
  * renames unlocked ones, marks removed ones, rewrites sequin.mirror_table and mirror_column, and
- * bumps the generation.  scope as in Conversation: NULL = everything, else that collection only.
+ * bumps the generation if anything changed.  scope as in Conversation: NULL = everything, else that collection only.
  * notes: palloc'd text of what could not be done ("table x exists already"), or NULL.
  */
 extern void mirror_evolve(CatalogSync *sync, const Schema *found, const char *scope, char **notes);

@@ -36,6 +36,7 @@ typedef struct ResponseView
 	int			status;
 	Str			body;
 	bool		encoded;		/* it came with a Content-Encoding: the body cannot be read */
+	Str			location;		/* its Location header; STR_NULL: none, or not known */
 } ResponseView;
 
 typedef enum RouteVerdict

@@ -27,6 +27,7 @@
 #define LOOK_AGAIN_MS 30000
 #define COMMIT_LOCK_MS 200
 #define ADOPT_INTERVAL_US (INT64CONST(30) * 1000 * 1000)
+#define PRUNE_INTERVAL_US (INT64CONST(3600) * 1000 * 1000)	/* it reads the whole table */
 
 /* One row at work. */
 typedef struct Repair
@@ -46,6 +47,7 @@ static Repair *repairs;
 static uint32 seen_kick;
 static int64_t next_look_us;
 static int64_t next_adopt_us;
+static int64_t next_prune_us;
 static Loop *the_loop;
 
 static void
@@ -253,10 +255,9 @@ look_body(void *arg)
 	Look	   *look = arg;
 
 	if (clock_us() >= next_adopt_us)
-	{
 		journal_adopt_rows(orphans_before());
+	if (clock_us() >= next_prune_us)
 		journal_prune_rows();
-	}
 	look->ndue = journal_due_rows(look->cx, RECOVERY_BATCH, &look->due, &look->next_ms);
 }
 
@@ -302,6 +303,8 @@ recovery_turn(Loop *loop)
 	}
 	if (now >= next_adopt_us)
 		next_adopt_us = now + ADOPT_INTERVAL_US;
+	if (now >= next_prune_us)
+		next_prune_us = now + PRUNE_INTERVAL_US;
 	if (look.next_ms >= 0)
 		next_look_us = Min(next_look_us, now + (look.next_ms + 1) * 1000);
 	for (int i = 0; i < look.ndue && count_repairs() < RECOVERY_IN_FLIGHT; i++)

@@ -10,7 +10,7 @@ for test in test/unit/test_*.c; do
 	line=$(grep -m1 '// *SRC:' "$test" || true)
 	src=$(sed -n 's,.*SRC: *\(.*\),\1,p' <<<"$line" | sed 's,LIBS:.*,,')
 	libs=$(sed -n 's,.*LIBS: *\(.*\),\1,p' <<<"$line")
-	if ! ${CC:-gcc} -std=gnu11 -g -O1 -Wall -Wextra -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+	if ! ${CC:-gcc} -std=gnu11 -g -O1 -D_GNU_SOURCE -Wall -Wextra -fsanitize=address,undefined -fno-sanitize-recover=undefined \
 		-fno-omit-frame-pointer -Isrc -Itest/unit "$test" $src -o "$out/$name" $libs -lpthread >"$out/$name.build" 2>&1; then
 		cat "$out/$name.build"; echo "not ok - $name does not build"; failed=$((failed + 1)); continue
 	fi

@@ -112,6 +112,7 @@ typedef struct HubspotDecoder
 	const Route *route;
 	Arena	   *arena;
 	ChangeList *changes;
+	Str			location;		/* the answer's Location header */
 	Str			collection;		/* of ARG_TYPE; STR_NULL: unknown */
 	JsonDoc		request;		/* count 0: there is no JSON in it */
 	JsonDoc		response;

@@ -84,7 +84,7 @@ DecodeResult
 hubspot_decode(const SyncView *view, const Route *route, const RequestView *request, const ResponseView *response,
 			   Arena *arena, ChangeList *changes)
 {
-	HubspotDecoder d = {.view = view, .route = route, .arena = arena, .changes = changes};
+	HubspotDecoder d = {.view = view, .route = route, .arena = arena, .changes = changes, .location = response->location};
 
 	if (!copy_collection(&d) || !parse(&d, request->body, &d.request))
 		return DECODE_NOMEM;

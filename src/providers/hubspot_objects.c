@@ -129,7 +129,7 @@ has_field(const Change *change, Str name)
 
 /* HubSpot's property names are lower case, and it takes others for them. */
 static Str
-property_name(Arena *arena, Str name)
+lower_case(Arena *arena, Str name)
 {
 	Str			lower = STR_NULL;
 
@@ -182,7 +182,7 @@ add_requested(HubspotDecoder *d, Change *change, const SchemaCollection *c, uint
 
 		if (!usable_name(key) || has_field(change, key))
 			continue;
-		name = property_name(d->arena, key);
+		name = lower_case(d->arena, key);
 		if (name.p != NULL && name.p != key.p && has_field(change, name))
 			continue;
 		if (text.n > 0 && text.p[0] == ';')
@@ -214,7 +214,10 @@ add_unique_value(HubspotDecoder *d, Change *change, const SchemaCollection *c, S
 	if (value == NULL)
 		return;
 	value->type = JSON_STRING;
-	value->text = unique;
+	/* an address is found in any spelling, and kept in lower case */
+	value->text = str_is(property, "email") ? lower_case(d->arena, unique) : unique;
+	if (value->text.p == NULL)
+		d->nomem = true;
 }
 
 static void
@@ -275,6 +278,27 @@ is_number(Str s)
 	return s.n > 0;
 }
 
+static bool
+input_has(const HubspotDecoder *d, uint32_t input, const char *key)
+{
+	uint32_t	node = json_get(&d->request, input, key);
+
+	return node != JSON_NONE && d->request.nodes[node].count > 0;
+}
+
+/* What was made is known by the answer's Location header alone. */
+static void
+reread_location(HubspotDecoder *d)
+{
+	Str			id = d->location;
+
+	for (size_t i = 0; i < d->location.n; i++)
+		if (d->location.p[i] == '/')
+			id = (Str) {d->location.p + i + 1, d->location.n - i - 1};
+	if (is_number(id))
+		reread(d, id, d->request.count > 0 && input_has(d, 0, "associations"));
+}
+
 /* The response's record: the body itself, or its `entity` (old create responses). */
 static uint32_t
 response_record(HubspotDecoder *d)
@@ -297,7 +321,10 @@ decode_create(HubspotDecoder *d)
 	uint32_t	record = response_record(d);
 
 	if (record == JSON_NONE)
+	{
+		reread_location(d);
 		return;
+	}
 	decode_record(d, record, d->request.count > 0 ? 0 : JSON_NONE, STR_NULL, STR_NULL);
 	if (d->request.count > 0)
 		hubspot_decode_inline(d, 0, hubspot_id_at(&d->response, record, "id"));
@@ -339,14 +366,6 @@ reread_inputs(HubspotDecoder *d, uint32_t inputs)
 		if (id.p != NULL && input_property(d, it).p == NULL)
 			reread(d, id, false);
 	}
-}
-
-static bool
-input_has(const HubspotDecoder *d, uint32_t input, const char *key)
-{
-	uint32_t	node = json_get(&d->request, input, key);
-
-	return node != JSON_NONE && d->request.nodes[node].count > 0;
 }
 
 /* Does any input hold a property that this result does not repeat? */
@@ -498,6 +517,9 @@ reread_request(HubspotDecoder *d)
 
 	switch ((HubspotOp) d->route->op)
 	{
+		case HUBSPOT_CREATE:
+			reread_location(d);
+			break;
 		case HUBSPOT_UPDATE:
 		case HUBSPOT_DELETE:
 		case HUBSPOT_RECORD_OTHER:

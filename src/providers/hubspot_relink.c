@@ -2,7 +2,8 @@
  * hubspot_relink.c - asking HubSpot for associations again (Provider.reread, second half).
  *
  * Owns two questions.  Pairs: are these two records linked, and with which labels?  Asked in
- * both directions, labels united.  Links: what is this record linked to?  Asked from its side only, all pages;
+ * both directions, labels united.  A pair that is found to be primary takes that label from the
+ * record's other pairs, as HubSpot did.  Links: what is this record linked to?  Asked from its side only, all pages;
  * labels of the other side are asked for (as pairs) only where they may have other names, which
  * holds for labelled links of pairs whose labels differ by direction.
  * Called by hubspot_reread.c only.  Pure.
@@ -195,6 +196,59 @@ hubspot_pairs_reread(Conversation *conv, const Change *targets, int n)
 	return ask_side(conv, job, 0) && ask_side(conv, job, 1);
 }
 
+/* The label of an entry that a record gives to one other at most (its primary company); STR_NULL: the entry has none. */
+static Str
+primary_label(const JsonDoc *doc, uint32_t entry, Str from)
+{
+	uint32_t	types = json_get(doc, entry, "associationTypes");
+
+	for (uint32_t it = json_first(doc, types); it != JSON_NONE; it = json_next(doc, types, it))
+	{
+		const HubspotLinkType *type = NULL;
+		long		type_id;
+
+		if (hubspot_type_number(json_text_at(doc, it, "typeId"), &type_id))
+			type = hubspot_builtin_link(type_id);
+		if (type != NULL && type->labelled && str_is(from, type->from) && strcmp(type->to, "0-2") == 0)
+			return hubspot_id_at(doc, it, "label");
+	}
+	return STR_NULL;
+}
+
+/* A new primary took the label from the old one, which the write did not name: the same list shows that too. */
+static bool
+drop_primary(Conversation *conv, const PairJob *job, int side, const JsonDoc *doc, uint32_t result, Str label)
+{
+	uint32_t	to = json_get(doc, result, "to");
+
+	for (uint32_t it = json_first(doc, to); it != JSON_NONE; it = json_next(doc, to, it))
+	{
+		Change	   *change;
+
+		if (primary_label(doc, it, job->types[side]).p != NULL)
+			continue;
+		change = change_add(&conv->changes, conv->arena, CHANGE_UNLINK, job->types[side], result_from(doc, result));
+		if (change == NULL || (change->labels = arena_alloc(conv->arena, sizeof(Str))) == NULL)
+			return out_of_memory(conv);
+		change->to_collection = job->types[1 - side];
+		change->to_id = hubspot_id_at(doc, it, "toObjectId");
+		change->labels[0] = label;
+		change->nlabels = 1;
+	}
+	return true;
+}
+
+/* One wanted pair, found in its record's list. */
+static bool
+take_pair(Conversation *conv, PairJob *job, Pair *pair, int side, const JsonDoc *doc, uint32_t result, uint32_t entry)
+{
+	Str			primary = primary_label(doc, entry, job->types[side]);
+
+	pair->found[side] = true;
+	return add_labels(conv, &pair->labels[side], doc, entry) &&
+		(primary.p == NULL || drop_primary(conv, job, side, doc, result, primary));
+}
+
 /* Looks for the wanted pairs of one record in a page of its list; true in *more when some are still missing. */
 static bool
 scan_page(Conversation *conv, PairJob *job, int side, const JsonDoc *doc, uint32_t result, bool *more)
@@ -210,12 +264,9 @@ scan_page(Conversation *conv, PairJob *job, int side, const JsonDoc *doc, uint32
 		if (!str_eq(pair->ids[side], from) || pair->found[side])
 			continue;
 		for (uint32_t it = json_first(doc, to); it != JSON_NONE && !pair->found[side]; it = json_next(doc, to, it))
-			if (str_eq(hubspot_id_at(doc, it, "toObjectId"), pair->ids[1 - side]))
-			{
-				pair->found[side] = true;
-				if (!add_labels(conv, &pair->labels[side], doc, it))
-					return false;
-			}
+			if (str_eq(hubspot_id_at(doc, it, "toObjectId"), pair->ids[1 - side]) &&
+				!take_pair(conv, job, pair, side, doc, result, it))
+				return false;
 		*more |= !pair->found[side];
 	}
 	return true;

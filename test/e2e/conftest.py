@@ -102,3 +102,13 @@ def air(cluster, fakes):
     fakes.airtable.clear_log()
     yield sync
     cluster.sql("SELECT sequin.drop_sync(%s, drop_tables => true)", (sync.name,))
+
+
+@pytest.fixture(scope="module")
+def air_shared(cluster, fakes):
+    """An Airtable sync for all tests of a module that mind nobody else's rows."""
+    fakes.airtable.reset()
+    fakes.airtable.config(limits="off")
+    sync = make_sync(cluster, fakes.airtable, "airtable")
+    yield sync
+    cluster.sql("SELECT sequin.drop_sync(%s, drop_tables => true)", (sync.name,))

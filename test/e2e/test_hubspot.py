@@ -2,7 +2,6 @@
 
 import pytest
 
-from conftest import make_sync
 from hubspot_mirror import Account
 
 VERSIONS = {"v3": "/crm/v3/objects", "2026-03": "/crm/objects/2026-03", "2026-09": "/crm/objects/2026-09"}
@@ -79,7 +78,7 @@ def test_a_patch_by_email_goes_to_the_answered_record(hub, account, base):
 
 
 def test_a_patch_by_email_of_a_record_not_mirrored_yet_tells_its_email(hub, account):
-    one = hub.fake.edit(op="create", type="contacts", properties={"email": "late@example.com", "lastname": "L"})["id"]
+    one = account.edit("create", type="contacts", properties={"email": "late@example.com", "lastname": "L"})["id"]
     committed(hub.client.patch("/crm/v3/objects/contacts/LATE%40example.com?idProperty=email", {"properties": {"firstname": "F"}}), 200)
     account.same("contacts", one, ("firstname", "email"))
 
@@ -92,7 +91,7 @@ def test_a_patch_that_changes_the_email_it_goes_by_keeps_the_new_one(hub, accoun
 
 def test_a_patch_by_a_merged_away_id_goes_to_the_survivor(hub, account):
     one, two = make(hub, email="m1@example.com", firstname="M1"), make(hub, email="m2@example.com", lastname="M2")
-    survivor = hub.fake.edit(op="merge", type="contacts", primary=one, other=two)["id"]
+    survivor = account.edit("merge", type="contacts", primary=one, other=two)["id"]
     a = committed(hub.client.patch(f"/crm/v3/objects/contacts/{one}", {"properties": {"jobtitle": "Boss"}}), 200)
     assert a.json["id"] == survivor
     account.gone("contacts", one)
@@ -205,7 +204,7 @@ def test_a_batch_update_clears_and_sets_by_record(hub, account, base, cleared):
 
 def test_a_batch_update_of_a_merged_away_id_retires_it(hub, account):
     one, two = make(hub, email="x1@example.com"), make(hub, email="x2@example.com")
-    survivor = hub.fake.edit(op="merge", type="contacts", primary=one, other=two)["id"]
+    survivor = account.edit("merge", type="contacts", primary=one, other=two)["id"]
     committed(hub.client.post("/crm/v3/objects/contacts/batch/update",
                               {"inputs": [{"id": two, "properties": {"firstname": "X"}}]}), 200)
     account.gone("contacts", two)
@@ -273,9 +272,9 @@ def test_a_207_without_any_result_changes_nothing(hub):
 
 # -- what must not change a row
 
-def test_reads_never_change_a_row(hub):
+def test_reads_never_change_a_row(hub, account):
     one = make(hub, email="r@example.com", firstname="Mirror")
-    hub.fake.edit(op="raw", type="contacts", id=one, properties={"firstname": "Elsewhere"})
+    account.edit("raw", type="contacts", id=one, properties={"firstname": "Elsewhere"})
     before = hub.rows("contact")
     reads = [hub.client.get(f"/crm/v3/objects/contacts/{one}"),
              hub.client.get("/crm/v3/objects/contacts?limit=100"),
@@ -321,7 +320,9 @@ def test_an_unreadable_2xx_is_deferred_and_resolved_soon(hub, account, fault, wr
     base = "/crm/v3/objects/contacts"
     hub.fake.fault(fault, method="DELETE" if write == "delete" else "PATCH" if write == "patch" else "POST", path="objects/contacts")
     if write == "create":
-        a = hub.client.post(base, {"properties": {"email": "f3@example.com"}})
+        company = make(hub, "companies", name="F")
+        a = hub.client.post(base, {"properties": {"email": "f3@example.com"}, "associations": [{"to": {"id": company}, "types": [
+            {"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": 1}]}]})
     elif write == "patch":
         a = hub.client.patch(f"{base}/{one}", {"properties": {"firstname": "G"}})
     elif write == "batch":
@@ -337,15 +338,13 @@ def test_an_unreadable_2xx_is_deferred_and_resolved_soon(hub, account, fault, wr
         assert a.commit == "deferred", a
     account.settled()
     assert {e["state"] for e in hub.write_log()} <= {"committed", "resolved", "none", "failed"}
-    live = {r["id"]: r for r in hub.fake.ctl("GET", "state?type=contacts")["records"]["0-1"] if not r["archived"]}
-    if write == "create":
-        return
     assert "failed" not in {e["state"] for e in hub.write_log()}, hub.write_log()
+    live = {r["id"]: r for r in hub.fake.ctl("GET", "state?type=contacts")["records"]["0-1"] if not r["archived"]}
     for row in hub.rows("contact"):
         assert row["id"] in live
         account.same("contacts", row["id"], ("firstname", "email"))
-    if write == "merge":
-        assert len(hub.rows("contact")) == 1
+    assert len(hub.rows("contact")) == {"create": 3, "merge": 1, "delete": 1}.get(write, 2)
+    assert [r["labels"] for r in hub.rows("associations_company_contact")] == ([["Primary"]] if write == "create" else [])
 
 
 def test_a_truncated_answer_is_the_proxys_own_error_and_the_write_is_found_again(hub, account):

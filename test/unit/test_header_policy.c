@@ -57,7 +57,7 @@ check_up(const char *in, bool keep_authorization, bool strip_encoding, const cha
 	char	   *got;
 
 	head.headers = split(arena, in, &head.nheaders);
-	n = headers_up(arena, &head, keep_authorization, strip_encoding, &out);
+	n = headers_up(arena, &head, keep_authorization ? STR_NULL : STR_LIT("Bearer pat"), strip_encoding, &out);
 	got = join(arena, out, n);
 	check(strcmp(got, want) == 0, name);
 	if (strcmp(got, want) != 0)
@@ -91,7 +91,11 @@ main(void)
 			 "hop-by-hop headers stay here");
 	check_up("Connection=close, X-Hop ,x-HOP2|x-hop=1|X-Hop2=2|X-Hop3=3|Connection=x-hop4|x-hop4=1|", false, false,
 			 "X-Hop3=3|", "what any Connection header names stays here");
-	check_up("Authorization=Bearer a|A=b|", false, false, "A=b|", "Authorization is ours in key mode");
+	check_up("B=a|authorization=Bearer a|A=b|", false, false, "B=a|authorization=Bearer pat|A=b|", "the credential takes the key's place");
+	check_up("Sequin-Key=sqk|A=b|", false, false, "Authorization=Bearer pat|A=b|", "the credential takes Sequin-Key's place");
+	check_up("Sequin-Key=sqk|A=b|Authorization=Basic x|", false, false, "A=b|Authorization=Bearer pat|", "there is one credential");
+	check_up("Connection=authorization|Authorization=Bearer a|", false, false, "Authorization=Bearer pat|",
+			 "Connection cannot take the credential away");
 	check_up("Authorization=Bearer a|A=b|", true, false, "Authorization=Bearer a|A=b|",
 			 "Authorization passes in passthrough mode");
 	check_up("Accept-Encoding=gzip|A=b|", false, true, "A=b|", "a write asks for no encoding");
