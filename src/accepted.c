@@ -95,6 +95,24 @@ start_errand(Exchange *x, void (*done) (Errand *errand))
 	return errand;
 }
 
+static void
+keep_notes(void *arg, const char *notes)
+{
+	Exchange   *x = arg;
+
+	x->schema_notes = notes ? arena_cstr(x->arena, str_of(notes)) : NULL;
+}
+
+/* Nothing but the schema was written: then what the mirror's schema could not follow is the whole answer. */
+static bool
+only_refreshes(const Exchange *x)
+{
+	for (int i = 0; i < x->changes.count; i++)
+		if (x->changes.items[i].op != CHANGE_REFRESH_SCHEMA)
+			return false;
+	return true;
+}
+
 /* The schema errand is back: the mirror follows, then the answer is decoded anew. */
 static void
 on_refreshed(Errand *errand)
@@ -104,8 +122,10 @@ on_refreshed(Errand *errand)
 
 	if (errand->conv.failed)
 		commit_defer(x, errand->conv.error);
-	else if (!follow_schema(errand, NULL, NULL, &error))
+	else if (!follow_schema(errand, keep_notes, x, &error))
 		commit_defer(x, arena_printf(x->arena, "the mirror's schema could not follow: %s", error.message));
+	else if (x->schema_notes != NULL && only_refreshes(x))
+		commit_defer(x, arena_printf(x->arena, "the mirror's schema could not follow: %s", x->schema_notes));
 	else
 	{
 		x->schema_followed = true;
@@ -355,6 +375,12 @@ exchange_received(Exchange *x)
 
 /* ---- committed -> answered ---- */
 
+static Str
+copy_str(Arena *arena, Str s)
+{
+	return s.p ? arena_str(arena, s.p, s.n) : STR_NULL;
+}
+
 static void
 gather_rereads(Exchange *x, ChangeList *all)
 {
@@ -364,8 +390,14 @@ gather_rereads(Exchange *x, ChangeList *all)
 			Change	   *source = &x->items[i].rereads.items[j];
 			Change	   *copy = change_add(all, x->arena, CHANGE_REREAD, source->collection, source->id);
 
-			if (copy != NULL)
-				*copy = *source;
+			if (copy == NULL)
+				continue;
+			/* the names may lie in the errand's arena, which goes before the next errand begins */
+			*copy = *source;
+			copy->collection = copy_str(x->arena, source->collection);
+			copy->id = copy_str(x->arena, source->id);
+			copy->to_collection = copy_str(x->arena, source->to_collection);
+			copy->to_id = copy_str(x->arena, source->to_id);
 		}
 }
 

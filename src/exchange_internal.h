@@ -70,6 +70,7 @@ struct Exchange
 	bool		schema_followed;	/* the API's schema was asked for, and the mirror's is like it */
 	bool		schema_changed;	/* ... and is another than when the request was judged */
 	uint64		generation;		/* of the configuration by which it was judged */
+	const char *schema_notes;	/* what a refresh could not bring into the mirror; NULL: nothing */
 	const char *defer;			/* why it must be deferred; NULL: it need not */
 	JournalEntry journal;
 };
