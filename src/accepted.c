@@ -58,8 +58,8 @@ exchange_rebase(Exchange *x)
 
 	if (catalog == NULL || catalog == x->catalog)
 		return catalog != NULL;
-	sync = catalog_sync_by_name(catalog, x->sync->view.name);
-	if (sync == NULL || sync->provider != x->sync->provider)
+	sync = catalog_same_sync(catalog, x->sync);
+	if (sync == NULL)
 		return false;
 	memset(&x->route, 0, sizeof(x->route));
 	sync->provider->route(&sync->view, &x->view, x->arena, &x->route);
@@ -69,12 +69,14 @@ exchange_rebase(Exchange *x)
 	return x->route.verdict == ROUTE_OK;
 }
 
+/* What a re-read told lies in its errand's arena, so it is forgotten with it; the response's own changes stay. */
 static void
 drop_errand(Exchange *x)
 {
 	if (x->errand != NULL)
 		errand_free(x->errand);
 	x->errand = NULL;
+	x->nitems = Min(x->nitems, 1);
 }
 
 static Errand *
@@ -193,7 +195,7 @@ on_reread(Errand *errand)
 	x->items[x->nitems++] = (MirrorItem)
 	{
 		.sync = errand->sync,.changes = errand->conv.changes.items,.nchanges = errand->conv.changes.count,
-		.asked_at = errand->asked_at,.authoritative = true,.arena = x->arena
+		.asked_at = errand->asked_at,.arena = x->arena
 	};
 	exchange_set_state(x, EXCHANGE_COMMITTING);
 }
@@ -329,6 +331,7 @@ exchange_redecode(Exchange *x)
 	.encoded = find_header(&x->result, "Content-Encoding").p != NULL,.location = find_header(&x->result, "Location")};
 	DecodeResult decoded;
 
+	x->nitems = 0;				/* they are of the snapshot that may go now */
 	if (!exchange_rebase(x) || !x->route.mirrored)
 	{
 		/* The sync, its table or the whole extension went meanwhile: there is no mirror to commit to. */

@@ -17,10 +17,16 @@
 #include "catalog_load.h"
 #include "credential.h"
 #include "mirror.h"
+#include "reactor.h"
 #include "shared.h"
 #include "txn.h"
 
+/* A stranger's lock must not stall a worker: what waits for the new configuration tries again. */
+#define LOAD_LOCK_MS 10
+#define LOAD_PAUSE_US (100 * 1000)
+
 static Catalog *newest;
+static int64_t failed_at_us;
 
 typedef struct Load
 {
@@ -28,13 +34,13 @@ typedef struct Load
 	Catalog    *loaded;
 } Load;
 
-static bool
-has_sync(const Catalog *catalog, const uint8_t key[16])
+CatalogSync *
+catalog_same_sync(const Catalog *catalog, const CatalogSync *sync)
 {
 	for (int i = 0; i < catalog->nsyncs; i++)
-		if (memcmp(catalog->syncs[i].key, key, sizeof(catalog->syncs[i].key)) == 0)
-			return true;
-	return false;
+		if (memcmp(catalog->syncs[i].key, sync->key, sizeof(sync->key)) == 0)
+			return &catalog->syncs[i];
+	return NULL;
 }
 
 /* Syncs that were dropped free their limiter records. */
@@ -42,7 +48,7 @@ static void
 forget_dropped(const Catalog *before, const Catalog *now)
 {
 	for (int i = 0; before != NULL && i < before->nsyncs; i++)
-		if (!has_sync(now, before->syncs[i].key))
+		if (catalog_same_sync(now, &before->syncs[i]) == NULL)
 			limiter_forget(before->syncs[i].key);
 }
 
@@ -92,7 +98,7 @@ report_failure(const TxnError *error)
 {
 	static char last[sizeof(error->message)];
 
-	/* it is tried at every request: say each reason once */
+	/* it is tried again and again: say each reason once */
 	if (strcmp(last, error->message) == 0)
 		return;
 	strlcpy(last, error->message, sizeof(last));
@@ -108,10 +114,14 @@ reload(uint64 generation)
 	load.cx = create_context();
 	if (load.cx == NULL)
 		return;
-	if (txn_run(load_body, &load, 0, &error))
+	if (txn_run(load_body, &load, LOAD_LOCK_MS, &error))
+	{
+		failed_at_us = 0;
 		replace_newest(load.loaded, generation);
+	}
 	else
 	{
+		failed_at_us = clock_us();
 		report_failure(&error);
 		MemoryContextDelete(load.cx);
 	}
@@ -122,7 +132,8 @@ catalog_current(void)
 {
 	uint64		generation = pg_atomic_read_u64(&shared->generation);
 
-	if (newest == NULL || newest->generation != generation)
+	if ((newest == NULL || newest->generation != generation) &&
+		(failed_at_us == 0 || clock_us() - failed_at_us >= LOAD_PAUSE_US))
 		reload(generation);
 	return newest;
 }

@@ -64,8 +64,9 @@ typedef struct Catalog
 
 /*
  * The newest snapshot: reloads (in a transaction of its own) when the shared generation moved.
- * When a reload fails the last good one stays, and it is tried again at the next call.  NULL only
- * before the first success.  Never ereports.
+ * When a reload fails (somebody may hold a lock) the last good one stays, and it is tried again a
+ * moment later; its generation tells that it is not the newest.  NULL only before the first
+ * success.  Never ereports, never waits long.
  */
 extern Catalog *catalog_current(void);
 /* The snapshot that the last catalog_current() returned, without looking: safe anywhere; NULL before the first. */
@@ -78,6 +79,7 @@ extern Catalog *catalog_load(void);
 
 extern CatalogSync *catalog_sync_by_identifier(const Catalog *catalog, Str identifier);
 extern CatalogSync *catalog_sync_by_name(const Catalog *catalog, const char *name);
+extern CatalogSync *catalog_same_sync(const Catalog *catalog, const CatalogSync *sync);	/* by its key, for it may be renamed; NULL: dropped */
 extern const CatalogKey *catalog_key(const Catalog *catalog, Str key_text);
 extern LimitRecord *catalog_limit(const CatalogSync *sync, const char *bucket);	/* falls back to "default"; NULL: unlimited */
 

@@ -232,8 +232,11 @@ commit_targets(Exchange *x)
 static void
 fill_intent(Exchange *x)
 {
+	/* recovery looks for the sync by the name that it has by then */
+	CatalogSync *now = catalog_peek() ? catalog_same_sync(catalog_peek(), x->sync) : NULL;
+
 	x->journal.request_id = x->request->id;
-	x->journal.sync = copy_cstr(x->arena, x->sync->view.name);
+	x->journal.sync = copy_cstr(x->arena, (now ? now : x->sync)->view.name);
 	x->journal.method = arena_cstr(x->arena, x->view.method);
 	x->journal.path = arena_cstr(x->arena, x->view.path);
 	x->journal.state = JOURNAL_INTENT;
@@ -281,7 +284,7 @@ commit_settle(Exchange *x, JournalState state, const char *error)
 	s->entry.status = x->result.status;
 	s->entry.error = copy_cstr(arena, error);
 	s->entry.request_id = copy_cstr(arena, x->request->id);
-	s->entry.sync = copy_cstr(arena, x->sync->view.name);
+	s->entry.sync = copy_cstr(arena, x->journal.sync);
 	s->entry.method = copy_cstr(arena, x->journal.method);
 	s->entry.path = copy_cstr(arena, x->journal.path);
 	s->entry.targets = copy_cstr(arena, state == JOURNAL_DEFERRED ? x->journal.targets : NULL);
@@ -351,24 +354,68 @@ starting_failed(Exchange *x, const TxnError *error)
 				 "Nothing was sent. The server's log says why.", false);
 }
 
-/* Together it failed: intents and settled rows first, then each exchange by itself. */
+/* An intent that cannot be written must not keep the others from being sent. */
+static void
+start_apart(Engine *engine, Exchange **starting, int n)
+{
+	Batch		batch = {.starting = starting,.nstarting = n};
+	TxnError	error;
+
+	if (n == 0 || run_batch(engine, &batch, LOCK_TOGETHER_MS, &error))
+		return;
+	/* What keeps one from the journal that way (a lock, a full disk) keeps all. */
+	if (n == 1 || error.transient)
+		for (int i = 0; i < n; i++)
+			starting_failed(starting[i], &error);
+	else
+		for (int i = 0; i < n; i++)
+			start_apart(engine, &starting[i], 1);
+}
+
+/* A row that no journal can ever take: the text is not one that the database can hold, or the extension is gone. */
+static bool
+is_hopeless(const TxnError *error)
+{
+	return ERRCODE_TO_CATEGORY(error->sqlstate) == ERRCODE_DATA_EXCEPTION || catalog_peek() == NULL || !catalog_peek()->installed;
+}
+
+/* One by one, within the turn's budget: what cannot be settled now is tried again, apart from everything else. */
+static void
+settle_apart(Engine *engine)
+{
+	int64_t		stop = clock_us() + ALONE_BUDGET_US;
+	Settle	  **link = &engine->settles;
+
+	while (*link != NULL && clock_us() < stop)
+	{
+		Settle	   *s = *link;
+		Settle	   *rest = s->next;
+		Batch		batch = {.settles = s};
+		TxnError	error;
+
+		s->next = NULL;
+		if (run_batch(engine, &batch, LOCK_ALONE_MS, &error) || is_hopeless(&error))
+		{
+			*link = rest;
+			arena_destroy(s->arena);
+		}
+		else
+		{
+			s->next = rest;
+			link = &s->next;
+		}
+	}
+	if (engine->settles != NULL)
+		engine->settle_retry_us = clock_us() + SETTLE_RETRY_US;
+}
+
+/* Together it failed: intents first, for they wait to be sent; then each exchange and each settled row by itself. */
 static void
 commit_apart(Engine *engine, Batch *together)
 {
-	Batch		journal = {.starting = together->starting,.nstarting = together->nstarting,.settles = together->settles};
-	TxnError	error;
-
-	if (journal.nstarting > 0 || journal.settles != NULL)
-	{
-		if (run_batch(engine, &journal, LOCK_TOGETHER_MS, &error))
-			free_settles(engine);
-		else
-		{
-			engine->settle_retry_us = clock_us() + SETTLE_RETRY_US;
-			for (int i = 0; i < journal.nstarting; i++)
-				starting_failed(journal.starting[i], &error);
-		}
-	}
+	start_apart(engine, together->starting, together->nstarting);
+	if (together->settles != NULL)
+		settle_apart(engine);
 	for (int i = 0; i < together->nfinished; i++)
 		commit_alone(engine, together->finished[i]);
 }

@@ -215,6 +215,27 @@ must_wait_for_discovery(const Exchange *x)
 }
 
 static void
+give_up_waiting(Exchange *x)
+{
+	answer_error(x, 503, "not_ready", snapshot_is_current(catalog_peek()) ? "the sync has not discovered the API's schema yet" :
+				 "the newest configuration could not be read",
+				 "Nothing was sent. sequin.syncs.last_error or the server's log says what is in the way.", false);
+}
+
+/* An older configuration must not decide: its keys may be revoked. */
+static bool
+must_wait_for_configuration(Exchange *x, const Catalog *catalog)
+{
+	if (snapshot_is_current(catalog))
+		return false;
+	if (x->deadline_us <= clock_us())
+		give_up_waiting(x);
+	else if (x->state != EXCHANGE_UNREADY)
+		exchange_set_state(x, EXCHANGE_UNREADY);
+	return true;
+}
+
+static void
 exchange_arrived(Exchange *x)
 {
 	Catalog    *catalog = catalog_current();
@@ -230,21 +251,23 @@ exchange_arrived(Exchange *x)
 		metrics_answer(x);
 		return;
 	}
+	if (x->deadline_us == 0)
+		x->deadline_us = clock_us() + (int64_t) setting_queue_timeout * 1000;
+	if (must_wait_for_configuration(x, catalog))
+		return;
 	if ((x->sync == NULL || x->catalog != catalog) && !exchange_check(x, catalog, &refusal))
 	{
 		answer_refusal(x, &refusal);
 		return;
 	}
 	x->view.body = x->request->body.p ? x->request->body : STR_LIT("");
-	if (x->deadline_us == 0)
-		x->deadline_us = clock_us() + (int64_t) setting_queue_timeout * 1000;
 	if (must_wait_for_discovery(x))
 		exchange_set_state(x, EXCHANGE_UNREADY);
 	else
 		exchange_queue(x);
 }
 
-/* Those whose sync was not discovered yet: look again when the configuration moved, give up in time. */
+/* Those that wait for discovery or the newest configuration: look again when that moved, give up in time. */
 static void
 retry_unready(Engine *engine)
 {
@@ -257,8 +280,7 @@ retry_unready(Engine *engine)
 		if (x->catalog != catalog_peek() || engine->stopping)
 			exchange_arrived(x);
 		else if (x->deadline_us <= now)
-			answer_error(x, 503, "not_ready", "the sync has not discovered the API's schema yet",
-						 "Nothing was sent. sequin.syncs.last_error says what is in the way.", false);
+			give_up_waiting(x);
 	}
 }
 
@@ -318,7 +340,7 @@ build_headers(Exchange *x, Refusal *refusal)
 	*refusal = (Refusal) {503, "not_ready", "the proxy is out of memory", "Nothing was sent: try again later."};
 	if (x->sync->auth != AUTH_PASSTHROUGH && authorization.p == NULL)
 		return false;
-	x->call.nheaders = headers_up(x->arena, &x->request->head, authorization, x->route.mirrored, &up);
+	x->call.nheaders = headers_up(x->arena, &x->request->head, authorization, !x->route.read, &up);
 	if (x->call.nheaders < 0)
 		return false;
 	x->call.headers = up;

@@ -8,6 +8,7 @@
 
 #include "follow.h"
 #include "mirror.h"
+#include "settings.h"
 
 /* DDL waits longer for a lock than a row does, but not for ever: a reader's long query must not stall the loop. */
 #define FOLLOW_LOCK_TIMEOUT_MS 500
@@ -35,5 +36,5 @@ follow_schema(Errand *errand, void (*in_same_txn) (void *arg, const char *notes)
 {
 	Follow		f = {errand, in_same_txn, arg};
 
-	return txn_run(follow_body, &f, FOLLOW_LOCK_TIMEOUT_MS, error);
+	return txn_run(follow_body, &f, Min(FOLLOW_LOCK_TIMEOUT_MS, setting_commit_timeout), error);
 }

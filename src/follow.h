@@ -8,8 +8,8 @@
 #include "txn.h"
 
 /*
- * in_same_txn(arg), when not NULL, runs in the same transaction after the schema change.  *notes:
- * palloc'd in the caller's context, or NULL.  False: nothing changed; *error says why.
+ * in_same_txn, when not NULL, runs in the same transaction after the schema change; notes tell what
+ * could not follow (NULL: nothing) and end with it.  False: nothing changed; *error says why.
  */
 extern bool follow_schema(Errand *errand, void (*in_same_txn) (void *arg, const char *notes), void *arg, TxnError *error);
 

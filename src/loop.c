@@ -155,7 +155,6 @@ reload_settings(Loop *loop)
 static void
 serve_signals(Loop *loop)
 {
-	QueryCancelPending = false;		/* nothing runs that pg_cancel_backend could mean */
 	CHECK_FOR_INTERRUPTS();
 	loop->reload = false;
 	if (ConfigReloadPending)

@@ -121,10 +121,8 @@ void
 mirror_reread(const MirrorOp *op)
 {
 	const Change *change = op->change;
-	/* A row to delete is where it was found; one to write may turn out to belong elsewhere. */
-	bool		base_wide = change->base_wide && change->op != CHANGE_DELETE;
 
-	ask_again(op->item, change->to_collection.p ? change->collection : str_of(op->table->c->collection), change, base_wide);
+	ask_again(op->item, change->to_collection.p ? change->collection : str_of(op->table->c->collection), change, false);
 }
 
 /* ---- changes -> ops ---- */

@@ -26,7 +26,6 @@ typedef struct MirrorItem
 	Change	   *changes;		/* UPSERT, PATCH, DELETE, LINK, UNLINK; others are ignored */
 	int			nchanges;
 	TimestampTz asked_at;		/* before the request was sent: a page or response cannot be older than this */
-	bool		authoritative;	/* from a re-read: what it says of a record is whole */
 	/* results, reset by mirror_apply: */
 	MirrorVerdict verdict;
 	bool		touched;		/* at least one change addressed an enabled mirror table */

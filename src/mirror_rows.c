@@ -3,8 +3,9 @@
  *
  * Owns the SQL for record tables.  Called by mirror.c as the owner of the sync, with the row's
  * fence lock held.  A row goes in by one INSERT ... ON CONFLICT whose WHERE is guarantee G2: where
- * the API gives versions a lower one never overwrites a higher; where it gives none, an answer
- * overwrites only what was confirmed before the answer was asked for.
+ * the API gives versions a lower one never overwrites a higher; where it gives none, or the same
+ * (its clock ticks slower than writes come), an answer overwrites only what was confirmed before
+ * the answer was asked for.
  */
 #include "mirror_internal.h"
 
@@ -84,7 +85,9 @@ prepare_write(MirrorTable *t, const RowSet *row)
 	return mirror_table_plan(t, psprintf("INSERT INTO %s AS mirrored (id, _sync_updated_at%s) VALUES ($1, $2%s)"
 										 " ON CONFLICT (id) DO UPDATE SET _sync_updated_at = $2%s WHERE %s",
 										 t->quoted, names.data, params.data, sets.data, row->updated
-										 ? "mirrored.updated_at IS NULL OR mirrored.updated_at OPERATOR(pg_catalog.<=) excluded.updated_at"
+										 ? "mirrored.updated_at IS NULL OR mirrored.updated_at OPERATOR(pg_catalog.<) excluded.updated_at"
+										 " OR (mirrored.updated_at OPERATOR(pg_catalog.=) excluded.updated_at AND"
+										 " (mirrored._sync_updated_at IS NULL OR mirrored._sync_updated_at OPERATOR(pg_catalog.<) $3))"
 										 : "mirrored._sync_updated_at IS NULL OR mirrored._sync_updated_at OPERATOR(pg_catalog.<) $3"),
 							 n, types);
 }
@@ -141,15 +144,17 @@ static bool
 is_newer(const MirrorOp *op, const RowSet *row)
 {
 	MirrorTable *t = op->table;
-	Oid			types[] = {TEXTOID, TIMESTAMPTZOID};
-	Datum		values[] = {mirror_text(op->id), fence(op)};
-	const char *condition = row->updated ? "updated_at OPERATOR(pg_catalog.>) $2"
+	Oid			types[] = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[] = {mirror_text(op->id), fence(op), 0};
+	const char *condition = row->updated
+		? "(updated_at OPERATOR(pg_catalog.>) $3 OR"
+		" (updated_at OPERATOR(pg_catalog.=) $3 AND _sync_updated_at OPERATOR(pg_catalog.>=) $2))"
 		: "_sync_updated_at OPERATOR(pg_catalog.>=) $2";
 	MirrorPlan *plan = mirror_table_plan(t, psprintf("SELECT FROM %s WHERE id OPERATOR(pg_catalog.=) $1 AND %s",
-													 t->quoted, condition), 2, types);
+													 t->quoted, condition), row->updated ? 3 : 2, types);
 
 	if (row->updated)
-		values[1] = TimestampTzGetDatum(op->change->updated_at_us - UNIX_EPOCH_US);
+		values[2] = TimestampTzGetDatum(op->change->updated_at_us - UNIX_EPOCH_US);
 	return mirror_execute(plan->plan, values, NULL) > 0;
 }
 
@@ -165,10 +170,11 @@ mirror_row_write(Apply *apply, MirrorOp *op)
 	}
 	read_row(op, &row);
 	op->written = execute_write(apply, op, &row) > 0;
-	if (op->written || !is_newer(op, &row))
-		return;
-	/* A whole answer with a version that is older than the row's has nothing to tell. */
-	if (!(op->item->authoritative && row.updated))
+	/*
+	 * Even a whole answer that is older than the row may hold what the row lacks: the newer one can
+	 * have been a partial update, on top of a row from before both.
+	 */
+	if (!op->written && is_newer(op, &row))
 		mirror_reread(op);
 }
 

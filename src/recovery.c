@@ -99,6 +99,30 @@ repair_finish(Repair *r, JournalState state, const char *why)
 	repair_free(r);
 }
 
+/* Whether the records have fields that our schema does not, so that it must be asked for; once. */
+static bool
+wants_refresh(Repair *r, const ChangeList *changes)
+{
+	if (r->refresh)
+		return false;
+	for (int i = 0; i < changes->count; i++)
+		for (int j = 0; j < changes->items[i].nfields; j++)
+		{
+			Str			collection = changes->items[i].collection;
+
+			if (changes->items[i].fields[j].known)
+				continue;
+			if (!r->refresh)
+				r->scope = arena_cstr(r->arena, collection);
+			else if (r->scope != NULL && !str_is(collection, r->scope))
+				r->scope = NULL;
+			r->refresh = true;
+		}
+	return r->refresh;
+}
+
+static void start_refresh(Repair *r, const char *sync_name);
+
 static void
 on_reread(Errand *errand)
 {
@@ -106,12 +130,14 @@ on_reread(Errand *errand)
 
 	if (errand->conv.failed)
 		repair_finish(r, JOURNAL_DEFERRED, arena_cstr(r->arena, str_of(errand->conv.error)));
+	else if (wants_refresh(r, &errand->conv.changes))
+		start_refresh(r, errand->sync->view.name);
 	else
 	{
 		r->item = (MirrorItem)
 		{
 			.sync = errand->sync,.changes = errand->conv.changes.items,.nchanges = errand->conv.changes.count,
-			.asked_at = errand->asked_at,.authoritative = true,.arena = r->arena
+			.asked_at = errand->asked_at,.arena = r->arena
 		};
 		repair_finish(r, JOURNAL_RESOLVED, NULL);
 	}
@@ -170,6 +196,15 @@ start_reread(Repair *r, const char *sync_name)
 		errand_reread(errand, r->targets.items, r->targets.count);
 }
 
+static void
+start_refresh(Repair *r, const char *sync_name)
+{
+	Errand	   *errand = start_errand(r, sync_name, on_refreshed);
+
+	if (errand != NULL)
+		errand_discover(errand, r->scope);
+}
+
 /* Takes the schema refreshes out of the targets; what is left are records and pairs that have an id. */
 static void
 split_targets(Repair *r, const ChangeList *all)
@@ -215,12 +250,7 @@ start_repair(const JournalDue *due)
 	if (json.p != NULL && journal_parse_targets(arena, json.p, &all))
 		split_targets(r, &all);
 	if (r->refresh)
-	{
-		Errand	   *errand = start_errand(r, due->sync, on_refreshed);
-
-		if (errand != NULL)
-			errand_discover(errand, r->scope);
-	}
+		start_refresh(r, due->sync);
 	else if (r->targets.count > 0)
 		start_reread(r, due->sync);
 	else

@@ -22,6 +22,7 @@ SharedState *shared;
 int			shared_my_slot = -1;
 
 static bool config_changed;		/* in the running transaction */
+static bool config_may_have_changed;
 static bool callback_registered;
 
 Size
@@ -120,11 +121,13 @@ shared_wake_all(void)
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
-	if (!config_changed)
+	if (!config_changed && !config_may_have_changed)
 		return;
 	switch (event)
 	{
 		case XACT_EVENT_PRE_PREPARE:
+			if (!config_changed)
+				break;
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot PREPARE a transaction that has changed the configuration of sequin_proxy"),
@@ -132,16 +135,25 @@ at_transaction_end(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_COMMIT:
 			/* here the change is visible to others already, and the client has no answer yet */
-			config_changed = false;
+		case XACT_EVENT_PREPARE:
+			config_changed = config_may_have_changed = false;
 			pg_atomic_fetch_add_u64(&shared->generation, 1);
 			shared_wake_all();
 			break;
 		case XACT_EVENT_ABORT:
-			config_changed = false;
+			config_changed = config_may_have_changed = false;
 			break;
 		default:
 			break;
 	}
+}
+
+static void
+register_callback(void)
+{
+	if (!callback_registered)
+		RegisterXactCallback(at_transaction_end, NULL);
+	callback_registered = true;
 }
 
 void
@@ -149,8 +161,15 @@ shared_config_changed(void)
 {
 	if (shared == NULL)
 		return;
-	if (!callback_registered)
-		RegisterXactCallback(at_transaction_end, NULL);
-	callback_registered = true;
+	register_callback();
 	config_changed = true;
+}
+
+void
+shared_config_may_have_changed(void)
+{
+	if (shared == NULL)
+		return;
+	register_callback();
+	config_may_have_changed = true;
 }

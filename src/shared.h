@@ -76,5 +76,7 @@ extern void shared_wake_all(void);
  * generation moves and all workers wake.  PREPARE TRANSACTION after it is an error.
  */
 extern void shared_config_changed(void);
+/* It may have changed, as a side effect of what is none of ours: as above, but PREPARE TRANSACTION stays possible. */
+extern void shared_config_may_have_changed(void);
 
 #endif

@@ -27,6 +27,17 @@ static TimeoutId guard_timeout;
 static volatile sig_atomic_t *guard_stopping;
 static volatile sig_atomic_t guard_fired;
 
+/*
+ * A cancel (pg_cancel_backend, or a lock timeout that came a moment too late) means a transaction.
+ * Outside of one it must not become an ERROR: any ereport(LOG) looks for it, and nobody catches.
+ */
+static void
+hold_cancels(void)
+{
+	QueryCancelPending = false;
+	QueryCancelHoldoffCount = 1;
+}
+
 /* Signal handler: ends a wait for a synchronous standby once the worker is to stop. */
 static void
 guard_handler(void)
@@ -44,6 +55,7 @@ txn_guard_init(volatile sig_atomic_t *stopping)
 {
 	guard_stopping = stopping;
 	guard_timeout = RegisterTimeout(USER_TIMEOUT, guard_handler);
+	hold_cancels();
 }
 
 static bool
@@ -125,6 +137,7 @@ txn_run(void (*body) (void *arg), void *arg, int lock_timeout_ms, TxnError *erro
 	LockTimeout = lock_timeout_ms;
 	PG_TRY();
 	{
+		QueryCancelHoldoffCount = 0;
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
@@ -142,6 +155,7 @@ txn_run(void (*body) (void *arg), void *arg, int lock_timeout_ms, TxnError *erro
 		recover(cx, error);
 	}
 	PG_END_TRY();
+	hold_cancels();
 	LockTimeout = saved_lock_timeout;
 	MemoryContextSwitchTo(cx);
 	return ok;

@@ -94,7 +94,7 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 	}
 	PG_END_TRY();
 	if (shared != NULL && IsTransactionState() && drops_configuration(pstmt->utilityStmt))
-		shared_config_changed();
+		shared_config_may_have_changed();
 }
 
 void

@@ -153,6 +153,8 @@ drain(Worker *w)
 		}
 		loop_wait(&w->loop, 20);
 	}
+	/* First: their ends would look for exchanges that go with the listener. */
+	upstream_cancel_all(w->loop.upstream);
 	listener_destroy(w->listener);
 }
 

@@ -157,7 +157,7 @@ def test_tables_with_the_same_fields_are_not_mistaken_for_each_other(air, mirror
 
 
 def test_a_deleted_and_restored_record_is_not_taken_for_the_paths(air, mirror):
-    """Its tombstones lie in all tables: the re-read that they call for looks everywhere."""
+    """A delete leaves tombstones in all tables."""
     rid = "recOdd00200000001"
     check(air.client.delete(f"{ROCKET}/{rid}"))
     air.fake.edit(op="create", table="A/B Tests", id=rid, fields={"Name": "back", "Value": 1})

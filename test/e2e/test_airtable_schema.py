@@ -7,6 +7,7 @@ import json
 import pytest
 
 from airtable_mirror import BASE, PRODUCTS, SUPPLIERS, Mirror
+from cluster import wait_until
 
 META = "/v0/meta/bases/appFakeBase000001/tables"
 P1, P2 = "recProd0000000001", "recProd0000000002"
@@ -28,6 +29,10 @@ TYPES = {
 def check(a, commit="committed", status=200):
     assert (a.status, a.commit, a.error) == (status, commit, None), a
     return a.json
+
+
+def snake(name):
+    return "".join("_" + c.lower() if c.isupper() else c for c in str(name)).lstrip("_")
 
 
 def errors(air, record_id):
@@ -150,6 +155,24 @@ def test_a_new_field_of_the_true_table_has_its_column_when_written_through_the_w
     assert Mirror(air).differences([P1]) == []
 
 
+@pytest.mark.parametrize("path", [PRODUCTS, SUPPLIERS])
+def test_a_cut_off_write_of_a_field_made_past_the_proxy_brings_its_column(air, path):
+    field_of(air, "number", {}, table="Product Inventory", name="Cut Off")
+    air.fake.fault("reset_after", method="PATCH")
+    a = air.client.patch(f"{path}/{P1}", {"fields": {"Cut Off": 6}})
+    assert (a.status, a.error) == (502, "upstream_protocol_error")
+    wait_until("the journal has repaired it", lambda: air.write_log()[-1]["state"] == "resolved")
+    assert air.row("product_inventory", P1)["cut_off"] == 6
+
+
+def test_what_was_written_through_a_wrong_table_does_not_hide_a_new_field_there(air):
+    for _ in range(4):  # both workers may have seen one
+        check(air.client.patch(f"{SUPPLIERS}/{P1}", {"fields": {"Price": 2}}))
+    field_of(air, "number", {}, name="Price")
+    got = check(air.client.patch(f"{SUPPLIERS}/recSupp0000000001", {"fields": {"Price": 3}}))
+    assert air.row("suppliers", got["id"])["price"] == 3
+
+
 def test_an_attachment_in_a_field_made_past_the_proxy(air):
     field = field_of(air, "multipleAttachments", {}, name="Files")
     check(air.client.post(f"{BASE}/recSupp0000000001/{field}/uploadAttachment", host="content.airtable.com", json={
@@ -178,6 +201,42 @@ def test_a_link_field_brings_its_mirror_image_in_the_other_table(air):
         "name": "Backup", "type": "multipleRecordLinks", "options": {"linkedTableId": "tblSuppliers00001"}}))
     assert air.columns("product_inventory")["backup"] == "ARRAY"
     assert air.columns("suppliers")["product_inventory"] == "ARRAY"
+
+
+@pytest.mark.parametrize("result, column_type", [
+    ("singleLineText", "text"), ("singleSelect", "text"), ("number", "numeric"), ("currency", "numeric"), ("percent", "numeric"),
+    ("duration", "numeric"), ("checkbox", "boolean"), ("date", "date"), ("dateTime", "timestamp with time zone"),
+    ("createdTime", "timestamp with time zone"), ("multipleSelects", "ARRAY"), ("multipleAttachments", "jsonb"), (None, "jsonb")])
+def test_a_formulas_column_has_its_results_type(air_shared, result, column_type):
+    options = {"formula": "1", "isValid": result is not None, "result": result and {"type": result}}
+    field_of(air_shared, "formula", options, table="Empty", name=f"f {result}")
+    check(air_shared.client.post(f"{META}/tblEmpty000000001/fields", {"name": f"trigger {result}", "type": "singleLineText"}))
+    assert air_shared.columns("empty")[f"f_{snake(result)}"] == column_type
+
+
+def test_a_locked_column_keeps_its_name_and_the_rename_still_finds_it(air):
+    air.cluster.sql("UPDATE sequin.mirror_column SET column_name = 'land' WHERE sync = %s AND field = 'fldSupp0000000002'", (air.name,))
+    check(air.client.patch(f"{META}/tblSuppliers00001/fields/fldSupp0000000002", {"name": "Nation"}))
+    got = check(air.client.post(SUPPLIERS, {"fields": {"Name": "n", "Nation": "DE"}}))
+    assert air.row("suppliers", got["id"])["land"] == "DE"
+    assert "nation" not in air.columns("suppliers")
+
+
+def test_a_field_that_is_not_mirrored_is_left_out_and_is_no_unknown_one(air):
+    air.cluster.sql("UPDATE sequin.mirror_column SET enabled = false WHERE sync = %s AND field = 'fldSupp0000000002'", (air.name,))
+    air.fake.clear_log()
+    got = check(air.client.post(SUPPLIERS, {"fields": {"Name": "n", "Country": "DE"}}))
+    assert air.row("suppliers", got["id"])["name"] == "n"
+    assert [e["method"] for e in air.fake.log()] == ["POST"]
+
+
+def test_a_dropped_column_or_table_is_made_again(air):
+    air.cluster.sql(f'ALTER TABLE "{air.name}".suppliers DROP COLUMN cost')
+    got = check(air.client.post(SUPPLIERS, {"fields": {"Name": "n", "Cost": 4}}))
+    assert air.row("suppliers", got["id"])["cost"] == 4
+    air.cluster.sql(f'DROP TABLE "{air.name}".suppliers')
+    got = check(air.client.post(SUPPLIERS, {"fields": {"Name": "m", "Cost": 5}}))
+    assert air.row("suppliers", got["id"])["cost"] == 5
 
 
 def test_a_description_is_nothing_of_ours(air):

@@ -148,8 +148,8 @@ def test_a_lock_on_the_configuration_holds_up_no_worker(cluster, hub, everybody)
     """The configuration cannot be read: who asks waits, or is told; /healthz and others' connections go on."""
     assert everybody.ask() == (200, None)
     with cluster.connect(autocommit=False) as lock:
+        lock.execute("LOCK TABLE sequin.rate_limit IN ACCESS EXCLUSIVE MODE")
         cluster.sql("SELECT sequin.create_key(%s, label => 'more')", (hub.name,))
-        lock.execute("LOCK TABLE sequin.proxy_key IN ACCESS EXCLUSIVE MODE")
         wires = [Wire(cluster.proxy_port) for _ in range(8)]
         for w in wires:
             w.send(request(hub.client.root, "GET", LIST, [("Sequin-Key", hub.client.key)]))
@@ -205,7 +205,7 @@ def test_a_sync_with_a_wrong_credential_is_not_ready_says_what_to_fix_and_recove
 
 @pytest.fixture(scope="module")
 def own():
-    c = Cluster(workers=2, database="proxydb", settings={"sequin_proxy.queue_timeout": "'5s'", "sequin_proxy.upstream_timeout": "'20s'",
+    c = Cluster(workers=2, database="proxydb", settings={"sequin_proxy.queue_timeout": "'5s'", "sequin_proxy.upstream_timeout": "'4s'",
                                                          "sequin_proxy.commit_timeout": "'500ms'", "sequin_proxy.drain_timeout": "'1s'"})
     with c:
         c.wait_proxy()
@@ -351,10 +351,14 @@ def pki(tmp_path_factory):
     d = tmp_path_factory.mktemp("pki")
     for ca in ("ca", "other"):
         openssl(d, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{ca}.key", "-out", f"{ca}.pem", "-days", "30", "-subj", f"/CN={ca}")
-    for name, san, dates in (("right", "IP:127.0.0.1", ["-days", "30"]), ("host", "DNS:elsewhere.example", ["-days", "30"]), ("expired", "IP:127.0.0.1", ["-days", "-2"])):
+    (d / "index").touch()
+    (d / "ca.cnf").write_text("[ca]\ndefault_ca=c\n[c]\ndatabase=index\nnew_certs_dir=.\ndefault_md=sha256\nrand_serial=yes\npolicy=p\n[p]\ncommonName=supplied\n")
+    for name, san, start, end in (("right", "IP:127.0.0.1", "20200101", "20490101"), ("host", "DNS:elsewhere.example", "20200101", "20490101"),
+                                  ("expired", "IP:127.0.0.1", "20200101", "20200201")):
         (d / f"{name}.ext").write_text(f"subjectAltName={san}\n")
         openssl(d, "req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        openssl(d, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", f"{name}.pem", "-extfile", f"{name}.ext", *dates)
+        openssl(d, "ca", "-batch", "-config", "ca.cnf", "-in", f"{name}.csr", "-cert", "ca.pem", "-keyfile", "ca.key", "-out", f"{name}.pem", "-extfile", f"{name}.ext",
+                "-startdate", start + "000000Z", "-enddate", end + "000000Z", "-notext")
     for f in d.iterdir():
         f.chmod(0o644)
     return d
