@@ -223,7 +223,10 @@ has_fields(const Change *c)
 	return c->op == CHANGE_UPSERT || c->op == CHANGE_PATCH;
 }
 
-/* Fields that even the refreshed schema does not list are not asked for at every write. */
+/*
+ * Fields that even the refreshed schema does not list are not asked for at every write.  Those of a
+ * base-wide change may be another table's, and say nothing of the one that was refreshed.
+ */
 static void
 remember_unlisted(const Exchange *x)
 {
@@ -231,7 +234,7 @@ remember_unlisted(const Exchange *x)
 	{
 		const Change *c = &x->changes.items[i];
 
-		for (int j = 0; has_fields(c) && j < c->nfields; j++)
+		for (int j = 0; has_fields(c) && !c->base_wide && j < c->nfields; j++)
 			if (!c->fields[j].known)
 				unlisted_remember(str_of(x->sync->view.name), c->collection, c->fields[j].field, clock_us());
 	}

@@ -123,11 +123,13 @@ note_declared_length(Exchange *x, Response *response)
 	for (int i = 0; i < x->result.nheaders; i++)
 	{
 		const HttpHeader *h = &x->result.headers[i];
+		const char *text;
 
 		if (!str_iis(h->name, "Content-Length"))
 			continue;
 		response->has_declared_length = true;
-		response->declared_length = strtoull(arena_cstr(x->arena, h->value) ? arena_cstr(x->arena, h->value) : "0", NULL, 10);
+		text = arena_cstr(x->arena, h->value);
+		response->declared_length = text ? strtoull(text, NULL, 10) : 0;
 	}
 }
 

@@ -497,9 +497,18 @@ engine_stop(Engine *engine)
 	retry_unready(engine);
 }
 
+static void
+defer_blocked(Exchange *x)
+{
+	x->nitems = 0;
+	commit_defer(x, "the server stopped while a lock kept the mirror from following");
+}
+
 void
 engine_cut(Engine *engine)
 {
 	upstream_cancel_all(engine->loop->upstream);
+	pacer_expire_all(engine->loop->pacer);	/* re-reads: their exchanges are deferred */
+	for_each(engine, EXCHANGE_BLOCKED, defer_blocked);
 	engine_turn(engine);
 }

@@ -25,6 +25,6 @@ extern void engine_set_listener(Engine *engine, Listener *listener);
 extern void engine_turn(Engine *engine);
 extern bool engine_idle(const Engine *engine);			/* nothing is on its way */
 extern void engine_stop(Engine *engine);				/* shutdown: refuses what was not sent; the rest may finish */
-extern void engine_cut(Engine *engine);					/* the drain's deadline: cuts what is at the API, answers 503 */
+extern void engine_cut(Engine *engine);					/* the drain's deadline: cuts what is at the API (503), defers what is accepted */
 
 #endif

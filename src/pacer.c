@@ -191,6 +191,21 @@ pacer_leave(Pacer *pacer, PacerWait *wait)
 	leave_line(wait);
 }
 
+void
+pacer_expire_all(Pacer *pacer)
+{
+	for (int i = 0; i < LINE_BUCKETS; i++)
+		for (Line *line = pacer->lines[i]; line != NULL; line = line->next)
+			for (int party = 0; party < RATE_PARTIES; party++)
+				while (line->waits[party].first != NULL)
+				{
+					PacerWait  *wait = line->waits[party].first;
+
+					timer_clear(pacer->reactor, &wait->deadline);
+					deadline_passed(wait);
+				}
+}
+
 /* Moves everybody who gets a slot now to `granted`; returns when to ask again. */
 static int64_t
 line_take(Pacer *pacer, Line *line, LimitParty party)

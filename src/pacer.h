@@ -33,6 +33,7 @@ struct PacerWait					/* embedded in its owner */
 extern Pacer *pacer_create(Reactor *reactor);		/* NULL: out of memory */
 extern void pacer_wait(Pacer *pacer, PacerWait *wait);		/* never calls back at once: see pacer_turn */
 extern void pacer_leave(Pacer *pacer, PacerWait *wait);		/* no-op when not waiting */
+extern void pacer_expire_all(Pacer *pacer);				/* as if the deadlines of all who stand in a line had passed */
 extern void pacer_turn(Pacer *pacer);						/* once per loop turn: grants, expiries, next wake-up timer */
 extern int	pacer_waiting(const Pacer *pacer);
 

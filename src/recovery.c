@@ -26,6 +26,7 @@
 #define RECOVERY_TIMEOUT_US (INT64CONST(120) * 1000 * 1000)
 #define LOOK_AGAIN_MS 30000
 #define COMMIT_LOCK_MS 200
+#define PAUSE_US (INT64CONST(5) * 1000 * 1000)	/* when write_log cannot be updated */
 #define ADOPT_INTERVAL_US (INT64CONST(30) * 1000 * 1000)
 #define PRUNE_INTERVAL_US (INT64CONST(3600) * 1000 * 1000)	/* it reads the whole table */
 
@@ -46,6 +47,7 @@ typedef struct Repair
 static Repair *repairs;
 static uint32 seen_kick;
 static int64_t next_look_us;
+static int64_t pause_until_us;
 static int64_t next_adopt_us;
 static int64_t next_prune_us;
 static Loop *the_loop;
@@ -62,6 +64,12 @@ settle_body(void *arg)
 		mirror_apply(&item, 1);
 		if (item->verdict == MIRROR_REFRESH)
 			elog(ERROR, "the mirror's table does not match the API's schema");
+		if (item->verdict == MIRROR_REREAD)
+		{
+			/* Another write's answer overtook this one: what it told may be in neither. */
+			r->state = JOURNAL_DEFERRED;
+			r->error = "the record changed while it was re-read";
+		}
 	}
 	journal_retry_rows(r->id, r->state, r->error);
 }
@@ -93,7 +101,11 @@ repair_finish(Repair *r, JournalState state, const char *why)
 		r->state = JOURNAL_DEFERRED;
 		r->error = error.message;
 		if (!txn_run(settle_body, r, COMMIT_LOCK_MS, &again))
+		{
+			/* still due: without a pause it would be asked for again and again */
+			pause_until_us = clock_us() + PAUSE_US;
 			ereport(WARNING, (errmsg("sequin_proxy: could not update sequin.write_log: %s", again.message)));
+		}
 	}
 	next_look_us = 0;
 	repair_free(r);
@@ -322,6 +334,8 @@ recovery_turn(Loop *loop)
 	the_loop = loop;
 	if (catalog == NULL || !catalog->installed)
 		return -1;
+	if (now < pause_until_us)
+		return (int) ((pause_until_us - now) / 1000) + 1;
 	if ((kick == seen_kick && now < next_look_us) || count_repairs() >= RECOVERY_IN_FLIGHT)
 		return next_look_us > now ? (int) ((next_look_us - now) / 1000) + 1 : -1;
 	seen_kick = kick;

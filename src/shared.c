@@ -133,9 +133,9 @@ at_transaction_end(XactEvent event, void *arg)
 					 errmsg("cannot PREPARE a transaction that has changed the configuration of sequin_proxy"),
 					 errhint("Use COMMIT, so that the proxy sees the change at once.")));
 			break;
+		case XACT_EVENT_PREPARE:	/* its locks keep the workers from loading until it is decided, and then they do */
 		case XACT_EVENT_COMMIT:
 			/* here the change is visible to others already, and the client has no answer yet */
-		case XACT_EVENT_PREPARE:
 			config_changed = config_may_have_changed = false;
 			pg_atomic_fetch_add_u64(&shared->generation, 1);
 			shared_wake_all();
