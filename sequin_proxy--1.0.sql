@@ -163,7 +163,8 @@ CREATE TABLE sequin.write_log (
 	next_attempt_at timestamptz,
 	settled_at timestamptz
 );
-CREATE INDEX write_log_unsettled ON sequin.write_log (next_attempt_at, id) WHERE state IN ('intent', 'deferred');
+CREATE INDEX write_log_unsettled ON sequin.write_log (next_attempt_at, id)
+	WHERE state IN ('intent', 'deferred') OR next_attempt_at IS NOT NULL;
 COMMENT ON TABLE sequin.write_log IS 'proxied writes and what became of each';
 COMMENT ON COLUMN sequin.write_log.path IS 'without the query: it may hold personal data';
 COMMENT ON COLUMN sequin.write_log.status IS 'the API''s; NULL: no answer came';

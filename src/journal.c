@@ -8,12 +8,14 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "journal.h"
+#include "settings.h"
 
 /* Settled rows are kept so long; deferred and failed ones until somebody deals with them. */
 #define JOURNAL_RETENTION "30 days"
@@ -187,10 +189,18 @@ add_member(Buf *buf, const char *key, Str value)
 	buf_json_string(buf, value);
 }
 
+/* An id that jsonb cannot hold (a NUL, broken UTF-8) is no record's, but a caller may well send it. */
+static bool
+is_storable(Str s)
+{
+	return s.p == NULL || pg_verify_mbstr(PG_UTF8, s.p, (int) s.n, true);
+}
+
 const char *
 journal_targets(Arena *arena, const Change *changes, int count)
 {
 	Buf			buf;
+	int			written = 0;
 
 	buf_init(&buf, arena);
 	buf_char(&buf, '[');
@@ -198,7 +208,9 @@ journal_targets(Arena *arena, const Change *changes, int count)
 	{
 		const Change *c = &changes[i];
 
-		buf_cstr(&buf, i > 0 ? ",{" : "{");
+		if (!is_storable(c->id) || !is_storable(c->to_id))
+			continue;
+		buf_cstr(&buf, written++ > 0 ? ",{" : "{");
 		if (buf.failed)
 			break;
 		add_member(&buf, "op", str_of(change_op_name(c->op)));
@@ -257,7 +269,7 @@ journal_due_rows(MemoryContext cx, int limit, JournalDue **due, int64 *next_ms)
 	*due = NULL;
 	/* not read-only: rows that this transaction has adopted are due at once */
 	if (SPI_execute_with_args("SELECT id, sync, targets::pg_catalog.text, attempts FROM sequin.write_log "
-							  "WHERE state OPERATOR(pg_catalog.=) 'deferred' AND next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.now() "
+							  "WHERE state OPERATOR(pg_catalog.=) ANY ('{deferred,resolved}'::pg_catalog.text[]) AND next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.now() "
 							  "ORDER BY id LIMIT $1", 1, types, args, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "sequin_proxy: could not read the journal");
 	n = (int) SPI_processed;
@@ -275,7 +287,7 @@ journal_due_rows(MemoryContext cx, int limit, JournalDue **due, int64 *next_ms)
 	}
 	if (SPI_execute("SELECT pg_catalog.ceil(EXTRACT(epoch FROM pg_catalog.min(next_attempt_at) OPERATOR(pg_catalog.-) pg_catalog.now()) "
 					"OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8 FROM sequin.write_log "
-					"WHERE state OPERATOR(pg_catalog.=) 'deferred' AND next_attempt_at OPERATOR(pg_catalog.>) pg_catalog.now()",
+					"WHERE state OPERATOR(pg_catalog.=) ANY ('{deferred,resolved}'::pg_catalog.text[]) AND next_attempt_at OPERATOR(pg_catalog.>) pg_catalog.now()",
 					false, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "sequin_proxy: could not read the journal");
 	*next_ms = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
@@ -287,16 +299,23 @@ journal_due_rows(MemoryContext cx, int limit, JournalDue **due, int64 *next_ms)
 void
 journal_retry_rows(int64 id, JournalState state, const char *error)
 {
-	Oid			types[] = {INT8OID, TEXTOID, TEXTOID};
-	Datum		args[] = {Int64GetDatum(id), CStringGetTextDatum(state_names[state]), error ? CStringGetTextDatum(error) : (Datum) 0};
-	char		nulls[] = {' ', ' ', error ? ' ' : 'n'};
+	Oid			types[] = {INT8OID, TEXTOID, TEXTOID, INT8OID};
+	Datum		args[] = {Int64GetDatum(id), CStringGetTextDatum(state_names[state]), error ? CStringGetTextDatum(error) : (Datum) 0,
+		Int64GetDatum(setting_upstream_timeout)};
+	char		nulls[] = {' ', ' ', error ? ' ' : 'n', ' '};
 
-	/* Back-off: 1 s, 2 s, 4 s ... 5 min. */
+	/*
+	 * Back-off: 1 s, 2 s, 4 s ... 5 min.  Where no answer came, a re-read soon after may be sooner
+	 * than the API was done: it is looked at a second time, as long again after it was sent.
+	 */
 	if (SPI_execute_with_args("UPDATE sequin.write_log SET state = $2, error = $3, attempts = attempts OPERATOR(pg_catalog.+) 1, "
 							  "next_attempt_at = CASE WHEN $2 OPERATOR(pg_catalog.=) 'deferred' THEN pg_catalog.now() OPERATOR(pg_catalog.+) "
-							  "  pg_catalog.make_interval(secs => LEAST(300, pg_catalog.power(2, LEAST(attempts, 12)))) END, "
+							  "  pg_catalog.make_interval(secs => LEAST(300, pg_catalog.power(2, LEAST(attempts, 12)))) "
+							  "  WHEN $2 OPERATOR(pg_catalog.=) 'resolved' AND status IS NULL AND pg_catalog.now() OPERATOR(pg_catalog.<) (at "
+							  "    OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $4 OPERATOR(pg_catalog./) 500.0)) "
+							  "  THEN at OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $4 OPERATOR(pg_catalog./) 500.0) END, "
 							  "settled_at = CASE WHEN $2 OPERATOR(pg_catalog.<>) 'deferred' THEN pg_catalog.now() END "
-							  "WHERE id OPERATOR(pg_catalog.=) $1", 3, types, args, nulls, false, 0) != SPI_OK_UPDATE)
+							  "WHERE id OPERATOR(pg_catalog.=) $1", 4, types, args, nulls, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "sequin_proxy: could not update the journal");
 }
 

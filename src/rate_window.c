@@ -19,7 +19,7 @@
  * kept-alive connections; more would endanger the promise to use 98 % of the limit, since each
  * period also loses the time of a wake-up and a send.  Beyond a quarter of a second it has no use.
  */
-#define MARGIN_SHARE 133
+#define MARGIN_SHARE 90
 #define MARGIN_MAX_US 250000
 
 #define KEPT_CELLS 32				/* expired cells that are kept for rate_window_count_since, at least */

@@ -86,6 +86,20 @@ repair_free(Repair *repair)
 	arena_destroy(repair->arena);	/* the Repair lives in it */
 }
 
+static void start_refresh(Repair *r, const char *sync_name);
+
+/* The mirror's tables are not as the snapshot says: the schema first, then the records once more. */
+static void
+refresh_first(Repair *r)
+{
+	const char *sync_name = r->item.sync->view.name;
+
+	r->scope = r->item.refresh ? arena_cstr(r->arena, str_of(r->item.refresh)) : NULL;
+	r->refresh = true;
+	r->item = (MirrorItem) {0};
+	start_refresh(r, sync_name);
+}
+
 /* Commits what was found, with the row's new state; or notes why it could not. */
 static void
 repair_finish(Repair *r, JournalState state, const char *why)
@@ -97,6 +111,11 @@ repair_finish(Repair *r, JournalState state, const char *why)
 	r->error = why;
 	if (!txn_run(settle_body, r, COMMIT_LOCK_MS, &error))
 	{
+		if (r->item.verdict == MIRROR_REFRESH && !r->refresh)
+		{
+			refresh_first(r);
+			return;
+		}
 		r->item.nchanges = 0;
 		r->state = JOURNAL_DEFERRED;
 		r->error = error.message;
@@ -132,8 +151,6 @@ wants_refresh(Repair *r, const ChangeList *changes)
 		}
 	return r->refresh;
 }
-
-static void start_refresh(Repair *r, const char *sync_name);
 
 static void
 on_reread(Errand *errand)

@@ -475,11 +475,23 @@ take_links(Conversation *conv, LinksJob *job, const JsonDoc *doc)
 
 /* ---- answers ---- */
 
+/* A 404 that speaks of objects; any other says only that the endpoint is not there, which tells nothing of links. */
+static bool
+names_missing_records(Conversation *conv, Str body)
+{
+	JsonDoc		doc;
+	size_t		at;
+	const char *error;
+
+	return json_parse(conv->arena, body, &doc, &at, &error) == JSON_OK &&
+		str_is(json_text_at(&doc, 0, "category"), "OBJECT_NOT_FOUND");
+}
+
 static bool
 readable(Conversation *conv, int status, Str body, JsonDoc *doc)
 {
 	memset(doc, 0, sizeof(*doc));
-	if (status == 404)
+	if (status == 404 && names_missing_records(conv, body))
 		return true;			/* none of these records is there, so neither are links */
 	if (status < 200 || status >= 300)
 	{

@@ -155,6 +155,11 @@ class Cluster:
         return re.findall(r".*(?:terminated by signal|PANIC|TRAP|server process .* was terminated).*", self.log())
 
     def wait_proxy(self):
-        """Until every worker listens."""
-        wait_until("the proxy listens", lambda: self.one(
-            "SELECT count(*) > 0 AND bool_and(listening) FROM sequin.proxy_stats"))
+        """Until every worker listens; a database that recovers after a crash is waited for too."""
+        def listening():
+            try:
+                return self.one("SELECT count(*) > 0 AND bool_and(listening) FROM sequin.proxy_stats")
+            except psycopg.OperationalError:
+                return False
+
+        wait_until("the proxy listens", listening)

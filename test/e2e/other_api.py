@@ -65,8 +65,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         if status == 201:
             self.send_header("location", "/relative/one")
-        close = api.close_connections
-        if close:
+        close = api.close_connections or trick.get("hang_up")
+        if close and not trick.get("hang_up"):  # hang_up: without a word of it
             self.send_header("connection", "close")
         if status == 204:
             self.end_headers()
@@ -104,7 +104,7 @@ class Api:
         self.server.server_close()
 
     def trick(self, path, method=None, times=1, **what):
-        """The next `times` matching requests: wait=Event before, then=Event after applying, cut, instead=(status, body)."""
+        """The next `times` matching requests: wait=Event before, then=Event after applying, cut, instead=(status, body), hang_up."""
         self.tricks.append({"path": path, "method": method, "times": times, **what})
 
     def sent(self, method, path):
@@ -117,7 +117,10 @@ TYPES = {"contacts": "0-1", "companies": "0-2", "deals": "0-3"}
 
 
 class HubSpot(Api):
-    """Objects with numeric ids in answers; `updated` says how updatedAt looks: 'ms', 's', 'equal', 'none'."""
+    """Objects with numeric ids in answers; `updated` says how updatedAt looks: 'ms', 's', 'equal', 'none'.
+
+    `clear` says how a cleared value is answered, `unlisted` whether answers hold properties that the schema does not list.
+    """
 
     def __init__(self):
         super().__init__()
@@ -130,6 +133,7 @@ class HubSpot(Api):
                                "born": "date", "seen": "datetime", "tags": "enumeration", "lastmodifieddate": "datetime",
                                "odd": "no_such_type"} for t in self.objects}
         self.clear = "missing"
+        self.unlisted = True
 
     def answer(self, method, path, query, body):
         for pattern, what in (
@@ -142,6 +146,9 @@ class HubSpot(Api):
             m = re.fullmatch(pattern, path)
             if m:
                 return what(method, body, *m.groups())
+        m = re.fullmatch(rf"/crm/(?:{VERSION}/associations|associations/{VERSION})/([^/]+)/([^/]+)/batch/read", path)
+        if m:
+            return self.read_links(body, self.type(m[1]), self.type(m[2]))
         if "schemas" in path:
             return 403, {"category": "MISSING_SCOPES", "message": "no"}
         return 404, {"message": "resource not found"}
@@ -168,7 +175,8 @@ class HubSpot(Api):
             shown["properties"] = {k: v for k, v in shown["properties"].items() if v not in ("", None)}
         elif self.clear == "null":
             shown["properties"] = {k: v if v != "" else None for k, v in shown["properties"].items()}
-        shown["properties"].update(hs_object_id=str(o["id"]), createdate=o["created"])
+        if self.unlisted:
+            shown["properties"].update(hs_object_id=str(o["id"]), createdate=o["created"])
         if self.updated != "none":
             shown["updatedAt"] = o["updated"]
         return shown
@@ -243,6 +251,18 @@ class HubSpot(Api):
             return 404, {"message": "resource not found"}
         self.links.discard((self.type(t), int(id), self.type(to), int(to_id)))
         return 204, None
+
+
+    def read_links(self, body, t, to):
+        found = {int(i["id"]): [] for i in body["inputs"]}
+        for a, a_id, b, b_id in self.links | {(b, b_id, a, a_id) for a, a_id, b, b_id in self.links}:
+            if (a, b) == (t, to) and a_id in found:
+                found[a_id].append({"toObjectId": b_id, "associationTypes": [{"label": None, "typeId": 279, "category": "HUBSPOT_DEFINED"}]})
+        lonely = [str(i) for i, links in found.items() if not links]
+        answer = {"results": [{"to": links, "from": {"id": str(i)}} for i, links in found.items() if links], "status": "COMPLETE"}
+        if lonely:
+            answer["errors"] = [{"status": "error", "category": "OBJECT_NOT_FOUND", "subCategory": "crm.associations.NO_ASSOCIATIONS_FOUND", "context": {"fromObjectId": lonely}}]
+        return 207 if lonely else 200, answer
 
 
 class Airtable(Api):

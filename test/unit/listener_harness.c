@@ -296,7 +296,8 @@ main(int argc, char **argv)
 	Harness		harness = {.options = {.addresses = "127.0.0.1", .max_connections = 5000, .max_head = 32768,
 			.max_body = 1 << 20, .head_timeout_ms = 10000, .body_timeout_ms = 20000, .idle_timeout_ms = 60000,
 	.write_timeout_ms = 20000}};
-	ListenerHandler handler = {&harness, on_head, on_request, on_client_gone, on_done, make_error, log_line};
+	ListenerHandler handler = {.cls = &harness, .on_head = on_head, .on_request = on_request, .on_client_gone = on_client_gone,
+		.on_done = on_done, .make_error = make_error, .log = log_line};
 	char		error[200] = "";
 	int64_t		give_up;
 
