@@ -15,7 +15,7 @@
 
 /*
  * The stamp is taken before the first byte is written; what the API's clock sees is shifted by the
- * way there, and by how busy the API is, which varies.  0.75 % of the period covers the jitter of
+ * way there, and by how busy the API is, which varies.  1.1 % of the period covers the jitter of
  * kept-alive connections; more would endanger the promise to use 98 % of the limit, since each
  * period also loses the time of a wake-up and a send.  Beyond a quarter of a second it has no use.
  */

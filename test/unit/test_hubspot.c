@@ -489,7 +489,7 @@ run(Conversation *conv, const Script *script, int n, int *calls)
 		while (i < n && strstr(text, script[i].needle) == NULL)
 			i++;
 		if (i == n)
-			hs->feed(conv, &call, 404, STR_LIT("{}"));
+			hs->feed(conv, &call, 404, STR_LIT("{\"category\":\"OBJECT_NOT_FOUND\"}"));
 		else
 		{
 			/* a body that is gone after feed() shows any pointer that was kept into it */
