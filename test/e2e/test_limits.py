@@ -87,14 +87,15 @@ def crowd(n, call, seconds):
 
 def test_the_limit_is_never_exceeded_and_nearly_all_of_it_is_used(limited):
     sync = limited("5/1s", judge={"default": [[5, 1]]})
+    wait_until("discovery's own calls are out of the window", lambda: used(sync) == 0)
     answers = crowd(30, lambda: read(sync), 5)
     judged = sync.fake.judge()
     assert judged["violation_count"] == 0, judged
     assert max(w["max_in_window"] for w in judged["windows"]) <= 5
     assert {a.status for a in answers} <= {200, 504}
     times = sorted(e["time"] for e in proxied(sync))
-    used = sum(1 for t in times if t - times[0] < 5)
-    assert used >= 0.95 * 5 * 5, used
+    sent = sum(1 for t in times if t - times[0] < 5)
+    assert sent >= 0.95 * 5 * 5, sent
 
 
 def test_several_windows_hold_at_once(limited):
@@ -127,7 +128,9 @@ def test_first_come_first_served_across_workers(limited):
     for t in threads:
         t.join()
     sent = [int(e["target"].rsplit("=", 1)[1]) for e in proxied(sync) if "&n=" in e["target"]]
-    assert sent == sorted(sent)
+    # granted in order; two workers' sockets may still overtake each other by one on their way
+    assert sorted(sent) == list(range(20))
+    assert max(abs(place - i) for place, i in enumerate(sent)) <= 1, sent
 
 
 def test_a_request_that_finds_no_slot_in_time_is_never_sent(limited, cluster):
