@@ -20,17 +20,6 @@ static void exchange_redecode(Exchange *x);
 /* ---- received -> decoded -> committing ---- */
 
 static Str
-find_header(void *cls, const char *name)
-{
-	UpstreamResult *result = cls;
-
-	for (int i = 0; i < result->nheaders; i++)
-		if (str_iis(result->headers[i].name, name))
-			return result->headers[i].value;
-	return STR_NULL;
-}
-
-static Str
 result_body(const Exchange *x)
 {
 	return (Str) {x->result.body ? x->result.body : "", x->result.body_len};
@@ -42,7 +31,7 @@ note_limits(Exchange *x)
 	LimitHint	hint = {0};
 	int64_t		now = clock_us();
 
-	x->sync->provider->limits(x->result.status, find_header, &x->result, result_body(x), &hint);
+	x->sync->provider->limits(x->result.status, upstream_result_header, &x->result, result_body(x), &hint);
 	if (hint.block_ms > 0)
 		limiter_block(x->limit, now + hint.block_ms * 1000);
 	if (hint.has_remaining)
@@ -331,7 +320,7 @@ static void
 exchange_redecode(Exchange *x)
 {
 	ResponseView response = {.status = x->result.status,.body = result_body(x),
-	.encoded = find_header(&x->result, "Content-Encoding").p != NULL,.location = find_header(&x->result, "Location")};
+	.encoded = upstream_result_header(&x->result, "Content-Encoding").p != NULL,.location = upstream_result_header(&x->result, "Location")};
 	DecodeResult decoded;
 
 	x->nitems = 0;				/* they are of the snapshot that may go now */
@@ -342,7 +331,7 @@ exchange_redecode(Exchange *x)
 		answer_upstream(x, "none");
 		return;
 	}
-	if (str_iis(find_header(&x->result, "Content-Encoding"), "identity"))
+	if (str_iis(upstream_result_header(&x->result, "Content-Encoding"), "identity"))
 		response.encoded = false;
 	x->changes = (ChangeList) {0};
 	decoded = x->sync->provider->decode(&x->sync->view, &x->route, &x->view, &response, x->arena, &x->changes);
@@ -381,12 +370,6 @@ exchange_received(Exchange *x)
 
 /* ---- committed -> answered ---- */
 
-static Str
-copy_str(Arena *arena, Str s)
-{
-	return s.p ? arena_str(arena, s.p, s.n) : STR_NULL;
-}
-
 static void
 gather_rereads(Exchange *x, ChangeList *all)
 {
@@ -400,10 +383,10 @@ gather_rereads(Exchange *x, ChangeList *all)
 				continue;
 			/* the names may lie in the errand's arena, which goes before the next errand begins */
 			*copy = *source;
-			copy->collection = copy_str(x->arena, source->collection);
-			copy->id = copy_str(x->arena, source->id);
-			copy->to_collection = copy_str(x->arena, source->to_collection);
-			copy->to_id = copy_str(x->arena, source->to_id);
+			copy->collection = arena_copy(x->arena, source->collection);
+			copy->id = arena_copy(x->arena, source->id);
+			copy->to_collection = arena_copy(x->arena, source->to_collection);
+			copy->to_id = arena_copy(x->arena, source->to_id);
 		}
 }
 

@@ -144,6 +144,12 @@ arena_str(Arena *arena, const char *p, size_t n)
 	return (Str) {copy, n};
 }
 
+Str
+arena_copy(Arena *arena, Str s)
+{
+	return s.p ? arena_str(arena, s.p, s.n) : STR_NULL;
+}
+
 char *
 arena_cstr(Arena *arena, Str s)
 {

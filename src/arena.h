@@ -37,6 +37,7 @@ extern size_t arena_used(const Arena *arena);			/* bytes handed out */
 
 /* Copies; the result is always NUL-terminated (the NUL is not counted in n). */
 extern Str	arena_str(Arena *arena, const char *p, size_t n);
+extern Str	arena_copy(Arena *arena, Str s);	/* STR_NULL stays STR_NULL */
 extern char *arena_cstr(Arena *arena, Str s);
 extern char *arena_printf(Arena *arena, const char *fmt,...) __attribute__((format(printf, 2, 3)));
 

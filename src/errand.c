@@ -129,12 +129,6 @@ errand_discover(Errand *errand, const char *scope)
 	errand_pump(errand);
 }
 
-static Str
-copy_str(Arena *arena, Str s)
-{
-	return s.p ? arena_str(arena, s.p, s.n) : STR_NULL;
-}
-
 void
 errand_reread(Errand *errand, const Change *targets, int ntargets)
 {
@@ -147,10 +141,10 @@ errand_reread(Errand *errand, const Change *targets, int ntargets)
 		for (int i = 0; i < ntargets; i++)
 		{
 			copy[i] = targets[i];
-			copy[i].collection = copy_str(errand->arena, targets[i].collection);
-			copy[i].id = copy_str(errand->arena, targets[i].id);
-			copy[i].to_collection = copy_str(errand->arena, targets[i].to_collection);
-			copy[i].to_id = copy_str(errand->arena, targets[i].to_id);
+			copy[i].collection = arena_copy(errand->arena, targets[i].collection);
+			copy[i].id = arena_copy(errand->arena, targets[i].id);
+			copy[i].to_collection = arena_copy(errand->arena, targets[i].to_collection);
+			copy[i].to_id = arena_copy(errand->arena, targets[i].to_id);
 		}
 		errand->sync->provider->reread(&errand->conv, copy, ntargets);
 	}
@@ -220,17 +214,6 @@ call_sent(UpstreamCall *upstream)
 	limiter_sent(c->limit, c->errand->party, clock_us());
 }
 
-static Str
-find_result_header(void *cls, const char *name)
-{
-	UpstreamResult *result = cls;
-
-	for (int i = 0; i < result->nheaders; i++)
-		if (str_iis(result->headers[i].name, name))
-			return result->headers[i].value;
-	return STR_NULL;
-}
-
 /* Takes what the API says of its limits; true when this very call was refused for them. */
 static bool
 note_limits(ErrandCall *c, UpstreamResult *result)
@@ -239,7 +222,7 @@ note_limits(ErrandCall *c, UpstreamResult *result)
 	Str			body = {result->body ? result->body : "", result->body_len};
 	int64_t		now = clock_us();
 
-	c->errand->sync->provider->limits(result->status, find_result_header, result, body, &hint);
+	c->errand->sync->provider->limits(result->status, upstream_result_header, result, body, &hint);
 	if (hint.has_remaining)
 		limiter_tighten(c->limit, hint.window_ms * 1000, hint.remaining, result->sent_at_us);
 	if (hint.block_ms <= 0)

@@ -87,36 +87,30 @@ release_shared(int code, Datum arg)
 	shared_release_slot();
 }
 
+static UpstreamOptions
+upstream_settings(void)
+{
+	return (UpstreamOptions)
+	{
+		.connect_timeout_ms = setting_connect_timeout,.timeout_ms = setting_upstream_timeout,
+		.max_body = (size_t) setting_max_response_body * 1024,.ca_file = setting_upstream_ca_file
+	};
+}
+
 static void
 create_parts(Loop *loop)
 {
-	UpstreamOptions options = {0};
+	UpstreamOptions options = upstream_settings();
 
 	loop->reactor = reactor_create();
 	if (loop->reactor == NULL)
 		ereport(ERROR, (errcode_for_socket_access(), errmsg("sequin_proxy: could not create an epoll set: %m")));
-	options.connect_timeout_ms = setting_connect_timeout;
-	options.timeout_ms = setting_upstream_timeout;
-	options.max_body = (size_t) setting_max_response_body * 1024;
-	options.ca_file = setting_upstream_ca_file;
 	loop->upstream = upstream_create(loop->reactor, &options);
 	loop->pacer = pacer_create(loop->reactor);
 	if (loop->upstream != NULL && loop->pacer != NULL)
 		loop->errands = errand_runner_create(loop->reactor, loop->pacer, loop->upstream);
 	if (loop->errands == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("sequin_proxy: could not start libcurl")));
-}
-
-void
-loop_upstream_options(Loop *loop)
-{
-	UpstreamOptions options = {0};
-
-	options.connect_timeout_ms = setting_connect_timeout;
-	options.timeout_ms = setting_upstream_timeout;
-	options.max_body = (size_t) setting_max_response_body * 1024;
-	options.ca_file = setting_upstream_ca_file;
-	upstream_set_options(loop->upstream, &options);
 }
 
 void
@@ -145,9 +139,12 @@ loop_start(Loop *loop, int slot)
 static void
 reload_settings(Loop *loop)
 {
+	UpstreamOptions options;
+
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
-	loop_upstream_options(loop);
+	options = upstream_settings();
+	upstream_set_options(loop->upstream, &options);
 	loop->reload = true;
 }
 

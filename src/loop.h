@@ -30,7 +30,6 @@ extern volatile sig_atomic_t loop_stopping;		/* SIGTERM, or our database is to b
 extern void loop_start(Loop *loop, int slot);
 /* Waits for anything to happen (at most max_wait_ms, -1: no limit), re-reads settings, dispatches the reactor once. */
 extern void loop_wait(Loop *loop, int max_wait_ms);
-extern void loop_upstream_options(Loop *loop);	/* from the settings */
 /* Leaves so that the postmaster starts the worker again (unless the cluster stops). */
 extern void loop_exit(Loop *loop) pg_attribute_noreturn();
 

@@ -67,6 +67,9 @@ struct UpstreamCall
 	void	   *internal;		/* upstream.c's */
 };
 
+/* The first header of that name, case-insensitive; STR_NULL where absent.  result: an UpstreamResult (a HeaderFinder's cls). */
+extern Str	upstream_result_header(void *result, const char *name);
+
 extern Upstream *upstream_create(Reactor *reactor, const UpstreamOptions *options);
 extern void upstream_set_options(Upstream *upstream, const UpstreamOptions *options);
 /* False: could not even start (memory); done() will not be called and nothing was sent. */

@@ -217,3 +217,14 @@ answer_body(Answer *answer, const char *p, size_t n, int64_t declared)
 		answer->body[answer->body_len] = '\0';
 	return true;
 }
+
+Str
+upstream_result_header(void *cls, const char *name)
+{
+	const UpstreamResult *result = cls;
+
+	for (int i = 0; i < result->nheaders; i++)
+		if (str_iis(result->headers[i].name, name))
+			return result->headers[i].value;
+	return STR_NULL;
+}
