@@ -11,6 +11,7 @@
 
 #include "header_policy.h"
 
+#include <curl/curl.h>
 #include <stdlib.h>
 
 #define ERRAND_MAX_IN_FLIGHT 8
@@ -81,6 +82,9 @@ errand_create(ErrandRunner *runner, Catalog *catalog, CatalogSync *sync, LimitPa
 	errand->runner = runner;
 	errand->conv.arena = arena;
 	errand->conv.view = &sync->view;
+	errand->conv.result.total = -1;
+	errand->conv.result.newest_us = TIME_NONE;
+	errand->api_time_us = TIME_NONE;
 	errand->asked_at = GetCurrentTimestamp();
 	runner->running++;
 	return errand;
@@ -148,6 +152,36 @@ errand_reread(Errand *errand, const Change *targets, int ntargets)
 		}
 		errand->sync->provider->reread(&errand->conv, copy, ntargets);
 	}
+	errand_pump(errand);
+}
+
+/* The request in the errand's own memory; NULL: there is none left. */
+static PageRequest *
+copy_request(Arena *arena, const PageRequest *request)
+{
+	PageRequest *copy = arena_alloc(arena, sizeof(*copy));
+
+	if (copy == NULL)
+		return NULL;
+	*copy = *request;
+	copy->collection = request->collection ? arena_cstr(arena, str_of(request->collection)) : NULL;
+	copy->cursor = arena_copy(arena, request->cursor);
+	copy->until_id = arena_copy(arena, request->until_id);
+	copy->field = arena_copy(arena, request->field);
+	copy->ids = arena_alloc(arena, sizeof(Str) * (size_t) (request->nids > 0 ? request->nids : 1));
+	for (int i = 0; copy->ids != NULL && i < request->nids; i++)
+		copy->ids[i] = arena_copy(arena, request->ids[i]);
+	return copy->ids ? copy : NULL;
+}
+
+void
+errand_page(Errand *errand, const PageRequest *request)
+{
+	errand->conv.page = copy_request(errand->arena, request);
+	if (errand->conv.page == NULL)
+		conversation_fail(&errand->conv, true, "out of memory");
+	else if (authorize(errand))
+		errand->sync->provider->page(&errand->conv);
 	errand_pump(errand);
 }
 
@@ -231,11 +265,29 @@ note_limits(ErrandCall *c, UpstreamResult *result)
 	return result->status == 429;
 }
 
+/* The API's clock, by which its modification times are, to the second. */
+static void
+note_time(Errand *errand, UpstreamResult *result)
+{
+	char		text[64];
+	Str			date = upstream_result_header(result, "Date");
+	time_t		seconds;
+
+	if (errand->api_time_us != TIME_NONE || date.p == NULL || date.n >= sizeof(text))
+		return;
+	memcpy(text, date.p, date.n);
+	text[date.n] = '\0';
+	seconds = curl_getdate(text, NULL);
+	if (seconds > 0)
+		errand->api_time_us = (int64_t) seconds * 1000000;
+}
+
 static void
 call_done(UpstreamCall *upstream, UpstreamResult *result)
 {
 	ErrandCall *c = upstream->cls;
 
+	note_time(c->errand, result);
 	if (!c->slot_used)
 		limiter_cancel(c->limit, c->errand->party);
 	if (result->outcome != UPSTREAM_ANSWERED)

@@ -27,6 +27,7 @@ struct Errand
 	LimitParty	party;
 	Str			authorization;	/* header value to send; set by errand_start from the credential unless given */
 	TimestampTz asked_at;		/* before the first call was sent: its answers cannot be older */
+	int64_t		api_time_us;	/* the first answer's Date header, µs since the Unix epoch; TIME_NONE: it had none */
 	int64_t		deadline_us;
 	void		(*done) (Errand *errand);	/* conv.failed and conv.error tell how it went */
 	void	   *cls;
@@ -46,6 +47,8 @@ extern Errand *errand_create(ErrandRunner *runner, Catalog *catalog, CatalogSync
 extern void errand_discover(Errand *errand, const char *scope);
 /* The targets are copied into the errand's arena. */
 extern void errand_reread(Errand *errand, const Change *targets, int ntargets);
+/* One page; what request points to is copied.  errand->conv.result and .changes are what came. */
+extern void errand_page(Errand *errand, const PageRequest *request);
 extern void errand_free(Errand *errand);			/* from or after done() */
 
 #endif

@@ -344,6 +344,10 @@ add_item(Ops *ops, MirrorItem *item)
 	item->touched = false;
 	item->rereads = (ChangeList) {0};
 	item->refresh = NULL;
+	item->nwritten = 0;
+	item->written = arena_zalloc(item->arena, item->nchanges > 0 ? item->nchanges : 1);
+	if (item->written == NULL)
+		out_of_memory();
 	for (int i = 0; i < item->nchanges; i++)
 		if (!add_change(ops, item, &item->changes[i]))
 		{

@@ -26,7 +26,11 @@ typedef struct MirrorItem
 	Change	   *changes;		/* UPSERT, PATCH, DELETE, LINK, UNLINK; others are ignored */
 	int			nchanges;
 	TimestampTz asked_at;		/* before the request was sent: a page or response cannot be older than this */
+	bool		page;			/* the sync's own reading: rows and links whose values are the same already are left
+								 * untouched (not even stamped: no dead tuples) and count as not written */
 	/* results, reset by mirror_apply: */
+	uint8_t    *written;		/* per change, in arena: 1 = it inserted, changed or deleted something */
+	int			nwritten;
 	MirrorVerdict verdict;
 	bool		touched;		/* at least one change addressed an enabled mirror table */
 	ChangeList	rereads;		/* CHANGE_REREADs, in arena */

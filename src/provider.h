@@ -80,6 +80,71 @@ typedef struct Call
 	void	   *state;			/* the provider's own */
 } Call;
 
+/* ---- reading a collection page by page: what the sync process does beside re-reads ---- */
+
+typedef enum PageKind
+{
+	PAGE_LIST,					/* every record of the collection, by the API's own list */
+	PAGE_DOWN,					/* every record, by another endpoint (and bucket), from the highest id down: it meets
+								 * PAGE_LIST in the middle when that goes up */
+	PAGE_CHANGES,				/* the records that were modified at or after since_us */
+	PAGE_FIELD,					/* the records in which `field` has a value */
+	PAGE_LINKS,					/* a link collection: all links of `ids`, which are records of its `from` or `to` side */
+	PAGE_FEED					/* the sync's change feed: of all collections (collection NULL) */
+} PageKind;
+
+/* How a collection can be read; zero: not at all. */
+typedef struct Reading
+{
+	bool		list;			/* PAGE_LIST */
+	bool		list_whole;		/* ... shows every mirrored field; else ids and versions only (too many fields for a URL) */
+	bool		down;			/* PAGE_DOWN, every field */
+	bool		changes;		/* PAGE_CHANGES shows every change of a record (Airtable: false where computed fields are) */
+	bool		field;			/* PAGE_FIELD */
+	bool		feed;			/* PAGE_FEED can tell its changes and deletes, where the credential may use it */
+	int			list_size;		/* records per page */
+	int			link_ids;		/* PAGE_LINKS: most ids per request */
+} Reading;
+
+/* One page to be asked for.  Immutable; all memory is the caller's, valid while the conversation lives. */
+typedef struct PageRequest
+{
+	PageKind	kind;
+	const char *collection;		/* NULL with PAGE_FEED */
+	Str			cursor;			/* PageResult.next of the page before; STR_NULL: from the start.  PAGE_FEED: the feed's
+								 * state as it was left; STR_NULL: there is none yet, it must be set up */
+	Str			until_id;		/* PAGE_LIST, PAGE_DOWN: the other reading has come so far; STR_NULL: there is no other */
+	int64_t		since_us;		/* PAGE_CHANGES: µs since the Unix epoch, by the API's clock */
+	Str			field;			/* PAGE_FIELD: stable identity */
+	Str		   *ids;			/* PAGE_LINKS */
+	int			nids;
+	bool		ids_are_to;		/* PAGE_LINKS: ids are of the `to` side of the link collection */
+} PageRequest;
+
+/*
+ * What came of it; beside it the records are in Conversation.changes (PATCH or UPSERT as a re-read
+ * makes them; DELETE where the page says so; LINK with labels_replace and the UNLINK that takes the rest
+ * away; of a feed: DELETE, REREAD, REFRESH_SCHEMA).  A field that the schema does not have is
+ * there with known = false.  A page that is not what the API's format says fails the
+ * conversation: an error never looks like an empty page.
+ */
+typedef struct PageResult
+{
+	Str			next;			/* cursor of the following page (PAGE_FEED: the state to store); STR_NULL: this was the last */
+	bool		more;			/* PAGE_FEED: there is more to be had at once */
+	Str		   *ids;			/* every record that the page showed, in its order */
+	int64_t    *versions;		/* of each: its updatedAt, µs since the Unix epoch; TIME_NONE */
+	int			nids;
+	bool		ordered;		/* PAGE_LIST, PAGE_DOWN: ids came in the order that until_id relies on, also after the cursor */
+	bool		met;			/* ... and this page has reached until_id: nothing is left between the two (next is STR_NULL) */
+	int64_t		total;			/* records that the API counts in all for this question; -1: not told */
+	int64_t		newest_us;		/* PAGE_CHANGES: the highest modification time shown; TIME_NONE */
+	bool		restart;		/* the cursor is not good any more (it expired): read from the start */
+	bool		refused;		/* this way of reading is not to be had (no right, unknown endpoint): use another; refusal says why */
+	const char *refusal;
+	bool		gap;			/* PAGE_FEED: changes from before may have been missed: everything must be swept once */
+} PageResult;
+
 /*
  * A conversation: several calls whose answers lead to a schema or to changes.  The provider
  * queues calls with conversation_call; the runner (errand.c) takes them with conversation_take,
@@ -90,7 +155,9 @@ typedef struct Conversation
 {
 	Arena	   *arena;
 	const SyncView *view;
-	bool		discovering;	/* else re-reading */
+	bool		discovering;	/* else re-reading, or reading a page: */
+	const PageRequest *page;	/* what page is asked for; NULL: none */
+	PageResult	result;			/* ... and what came of it (total -1, times TIME_NONE at first) */
 	const char *scope;			/* discovery of one collection only; NULL: everything */
 	/* results: */
 	Schema		schema;			/* of a discovery, complete when it succeeded */
@@ -142,6 +209,10 @@ typedef struct Provider
 	/* Queue the first calls of a discovery (conv->scope) or of a re-read of these CHANGE_REREADs. */
 	void		(*discover) (Conversation *conv);
 	void		(*reread) (Conversation *conv, const Change *targets, int ntargets);
+	/* How a collection is read, as the mirror has it now (link collections too). */
+	void		(*reading) (const SyncView *view, const SchemaCollection *c, Reading *reading);
+	/* Queue the calls that bring conv->page. */
+	void		(*page) (Conversation *conv);
 	/* One answer.  status 0: no answer (network); body as the API sent it. */
 	void		(*feed) (Conversation *conv, const Call *call, int status, Str body);
 	/* Rate-limit news of any response, 2xx or not. */

@@ -155,6 +155,18 @@ feed(Conversation *conv, const Call *call, int status, Str body)
 		airtable_reread_feed(conv, call, status, body);
 }
 
+static void
+no_reading(const SyncView *view, const SchemaCollection *c, Reading *reading)
+{
+	*reading = (Reading) {0};
+}
+
+static void
+no_page(Conversation *conv)
+{
+	conversation_fail(conv, false, "not built yet");
+}
+
 const Provider provider_airtable = {
 	.name = "airtable",
 	.default_rate_limit = "5/1s",
@@ -165,6 +177,8 @@ const Provider provider_airtable = {
 	.decode = airtable_decode,
 	.discover = airtable_discover,
 	.reread = airtable_reread,
+	.reading = no_reading,
+	.page = no_page,
 	.feed = feed,
 	.limits = limits,
 };

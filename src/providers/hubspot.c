@@ -17,6 +17,18 @@ hubspot_feed(Conversation *conv, const Call *call, int status, Str body)
 		hubspot_reread_feed(conv, call, status, body);
 }
 
+static void
+no_reading(const SyncView *view, const SchemaCollection *c, Reading *reading)
+{
+	*reading = (Reading) {0};
+}
+
+static void
+no_page(Conversation *conv)
+{
+	conversation_fail(conv, false, "not built yet");
+}
+
 const Provider provider_hubspot = {
 	.name = "hubspot",
 	/* the lowest tier; HubSpot's pages give 5/s and 4/s for search: the safe one */
@@ -27,6 +39,8 @@ const Provider provider_hubspot = {
 	.decode = hubspot_decode,
 	.discover = hubspot_discover,
 	.reread = hubspot_reread,
+	.reading = no_reading,
+	.page = no_page,
 	.feed = hubspot_feed,
 	.limits = hubspot_limits,
 };
