@@ -35,6 +35,7 @@ typedef struct ErrandCall
 	PacerWait	wait;
 	UpstreamCall upstream;
 	bool		slot_used;		/* the slot was turned into a sent request */
+	bool		repeated;		/* its connection broke once already */
 	int			throttled;
 } ErrandCall;
 
@@ -282,6 +283,16 @@ note_time(Errand *errand, UpstreamResult *result)
 		errand->api_time_us = (int64_t) seconds * 1000000;
 }
 
+/* An API may hang up on an idle connection just as we use it.  What only reads may be asked again, once. */
+static bool
+may_repeat(ErrandCall *c, const UpstreamResult *result)
+{
+	if (result->outcome != UPSTREAM_BROKEN || c->repeated || c->call.once || c->errand->conv.failed)
+		return false;
+	c->repeated = true;
+	return true;
+}
+
 static void
 call_done(UpstreamCall *upstream, UpstreamResult *result)
 {
@@ -290,7 +301,9 @@ call_done(UpstreamCall *upstream, UpstreamResult *result)
 	note_time(c->errand, result);
 	if (!c->slot_used)
 		limiter_cancel(c->limit, c->errand->party);
-	if (result->outcome != UPSTREAM_ANSWERED)
+	if (may_repeat(c, result))
+		call_wait(c);
+	else if (result->outcome != UPSTREAM_ANSWERED)
 		call_failed(c, result->error[0] ? result->error : "no answer");
 	else if (note_limits(c, result) && ++c->throttled < ERRAND_MAX_THROTTLED && !c->errand->conv.failed)
 		call_wait(c);			/* refused, so it had no effect: asking again is safe */

@@ -76,6 +76,7 @@ typedef struct Call
 	Str			target;			/* path and query, encoded */
 	Str			body;			/* JSON, or STR_NULL */
 	const char *bucket;
+	bool		once;			/* it changes something at the API: never asked again when its connection broke */
 	int			step;			/* the provider's own */
 	void	   *state;			/* the provider's own */
 } Call;

@@ -17,6 +17,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
+    closed = 0  # connections that are gone
+
+    def shutdown_request(self, request):
+        super().shutdown_request(request)
+        self.closed += 1
 
 
 class Handler(BaseHTTPRequestHandler):

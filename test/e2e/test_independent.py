@@ -337,15 +337,35 @@ def test_a_success_without_a_body_is_found_by_its_relative_location(hub):
 
 
 def test_an_api_that_hangs_up_after_each_answer_harms_no_write(hub):
-    """A hang-up that crosses the next request on the wire is an honest 502; nothing is sent twice or lost."""
+    """A connection that is seen closed is not used again: each write is committed, and sent once."""
     answers = []
     for i in range(6):
+        closed = hub.fake.server.closed
+        hub.fake.trick("contacts$", "POST", hang_up=True)
+        answers.append(hub.client.post(CONTACTS, {"properties": {"email": f"{i}@h.com"}}))
+        wait_until("the API has hung up", lambda: hub.fake.server.closed > closed)
+    assert [(a.error, a.commit) for a in answers] == [(None, "committed")] * 6
+    assert len(hub.fake.sent("POST", "contacts$")) == len(hub.fake.objects["0-1"]) == 6
+    same(hub)
+
+
+def test_a_hang_up_that_crosses_the_next_request_is_an_honest_502_and_nothing_is_sent_twice(hub):
+    answers = []
+    for i in range(12):
         hub.fake.trick("contacts$", "POST", hang_up=True)
         answers.append(hub.client.post(CONTACTS, {"properties": {"email": f"{i}@h.com"}}))
     crossed = [a for a in answers if a.status == 502]
     assert all(a.error == "upstream_protocol_error" and a.json["error"]["sent_upstream"] for a in crossed)
-    assert all(a.commit == "committed" for a in answers if a not in crossed) and len(crossed) < 4
-    assert len(hub.fake.objects["0-1"]) == 6 - len(crossed)
+    assert all(a.commit == "committed" for a in answers if a not in crossed), answers
+    assert len(hub.fake.sent("POST", "contacts$")) == len(hub.fake.objects["0-1"]) == 12 - len(crossed)
+    same(hub)
+
+
+def test_our_own_read_is_asked_again_when_its_connection_breaks_and_the_write_is_committed(hub):
+    hub.fake.trick("properties/", "GET", cut=True)
+    a = hub.client.post(CONTACTS, {"properties": {"email": "cut@h.com"}})
+    assert (a.error, a.commit) == (None, "committed")
+    assert len(hub.fake.sent("GET", "properties/")) >= 2
     same(hub)
 
 
