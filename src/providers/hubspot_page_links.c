@@ -266,7 +266,8 @@ ask_back(Conversation *conv, LinksJob *job)
 	for (int i = 0; i < job->nlinks; i++)
 		if (job->links[i].both)
 			job->wanted[job->nwanted++] = &job->links[i];
-	qsort(job->wanted, (size_t) job->nwanted, sizeof(PageLink *), compare_wanted);
+	if (job->nwanted > 0)
+		qsort(job->wanted, (size_t) job->nwanted, sizeof(PageLink *), compare_wanted);
 	for (int i = 0; i < job->nwanted; i++)
 		if (n == 0 || !str_eq(inputs[n - 1].id, job->wanted[i]->to))
 			inputs[n++] = (LinksInput) {job->wanted[i]->to, STR_NULL};
@@ -374,9 +375,9 @@ add_pair(Conversation *conv, const LinksJob *job, const PageLink *link)
 	return true;
 }
 
-/* One asked record: its n links, and nothing else. */
+/* One asked record: its n links from `start` on, and nothing else. */
 static bool
-add_record(Conversation *conv, const LinksJob *job, Str id, const PageLink *links, int n)
+add_record(Conversation *conv, const LinksJob *job, Str id, int start, int n)
 {
 	Str		   *keep = arena_alloc(conv->arena, sizeof(Str) * (size_t) (n + 1));
 	Change	   *rest;
@@ -385,8 +386,8 @@ add_record(Conversation *conv, const LinksJob *job, Str id, const PageLink *link
 		return out_of_memory(conv);
 	for (int i = 0; i < n; i++)
 	{
-		keep[i] = links[i].to;
-		if (!add_pair(conv, job, &links[i]))
+		keep[i] = job->links[start + i].to;
+		if (!add_pair(conv, job, &job->links[start + i]))
 			return false;
 	}
 	rest = change_add(&conv->changes, conv->arena, CHANGE_UNLINK, job->type, id);
@@ -411,7 +412,7 @@ finish(Conversation *conv, LinksJob *job)
 
 		while (at < job->nlinks && str_eq(job->links[at].id, job->ids[i]))
 			at++;
-		if (!add_record(conv, job, job->ids[i], job->links + start, at - start))
+		if (!add_record(conv, job, job->ids[i], start, at - start))
 			return false;
 	}
 	return true;

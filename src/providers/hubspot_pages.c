@@ -98,6 +98,7 @@ hubspot_reading(const SyncView *view, const SchemaCollection *c, Reading *readin
 {
 	bool		search = !is_owners(c);
 
+	(void) view;
 	if (c->kind == COLLECTION_LINKS)
 		*reading = (Reading) {.link_ids = LINK_IDS};
 	else
