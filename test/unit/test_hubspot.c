@@ -302,6 +302,8 @@ test_single(void)
 			   "delete 0-1/2; reread 0-1/1 with_links", "a merge that keeps the primary id");
 	check_text(decode("POST", "/crm/v3/objects/contacts", "{}", 201, "{\"createdResourceId\":\"1\",\"entity\":" C1 "}"),
 			   "patch 0-1/1 email=a@b.c hs_object_id=1", "an entity is unwrapped");
+	check_text(decode("PATCH", "/crm/v3/objects/contacts/z?idProperty=firstname%00longer", "{\"properties\":{}}", 200, "{\"id\":\"1\",\"properties\":{}}"),
+			   "patch 0-1/1 firstname?=z; refresh_schema 0-1", "a name with a NUL in it is no field, and is read no further than any");
 	check_text(decode("PATCH", "/crm/v3/objects/contacts/z@y.x?idProperty=email", "{\"properties\":{}}", 200, "{\"id\":\"1\",\"properties\":{}}"),
 			   "patch 0-1/1 email=z@y.x", "PATCH by a unique property: the response's id");
 	check_text(decode("PATCH", "/crm/v3/objects/contacts/9", "{}", 200, "{\"id\":\"1\",\"properties\":{}}"),
