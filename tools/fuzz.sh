@@ -13,7 +13,8 @@ for target in test/fuzz/fuzz_*.c; do
 	mkdir -p "$out/$name.corpus"
 	clang -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Isrc \
 		"$target" $src -o "$out/$name" $libs || { rc=1; continue; }
-	[ "$name" != fuzz_decode ] || /usr/bin/python3 test/fuzz/decode_seeds.py "$out/$name.corpus" || rc=1
+	seeds=test/fuzz/${name#fuzz_}_seeds.py
+	[ ! -f "$seeds" ] || /usr/bin/python3 "$seeds" "$out/$name.corpus" || rc=1
 	if "$out/$name" -max_total_time="$seconds" -max_len=4096 -verbosity=0 -print_final_stats=1 "$out/$name.corpus" >"$out/$name.log" 2>&1; then
 		echo "$name: $(grep -m1 number_of_executed_units "$out/$name.log" | awk '{print $2}') runs, no finding"
 	else

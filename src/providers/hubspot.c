@@ -13,20 +13,10 @@ hubspot_feed(Conversation *conv, const Call *call, int status, Str body)
 		return;					/* answers of calls that were under way when it failed */
 	if (conv->discovering)
 		hubspot_discover_feed(conv, call, status, body);
+	else if (conv->page != NULL)
+		hubspot_page_feed(conv, call, status, body);
 	else
 		hubspot_reread_feed(conv, call, status, body);
-}
-
-static void
-no_reading(const SyncView *view, const SchemaCollection *c, Reading *reading)
-{
-	*reading = (Reading) {0};
-}
-
-static void
-no_page(Conversation *conv)
-{
-	conversation_fail(conv, false, "not built yet");
 }
 
 const Provider provider_hubspot = {
@@ -39,8 +29,8 @@ const Provider provider_hubspot = {
 	.decode = hubspot_decode,
 	.discover = hubspot_discover,
 	.reread = hubspot_reread,
-	.reading = no_reading,
-	.page = no_page,
+	.reading = hubspot_reading,
+	.page = hubspot_page,
 	.feed = hubspot_feed,
 	.limits = hubspot_limits,
 };

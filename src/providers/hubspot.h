@@ -17,6 +17,7 @@
 
 #define HUBSPOT_HOST "api.hubapi.com"
 #define HUBSPOT_OWNERS "owners"
+#define HUBSPOT_MERGED_IDS "hs_merged_object_ids"	/* of a survivor: the ids that went into it */
 
 /* Route.op */
 typedef enum HubspotOp
@@ -189,7 +190,10 @@ typedef enum HubspotStep
 	STEP_LABELS,
 	STEP_RECORDS,				/* re-read */
 	STEP_PAIRS,
-	STEP_LINKS
+	STEP_LINKS,
+	STEP_PAGE,					/* a page of records */
+	STEP_PAGE_LINKS,
+	STEP_PAGE_LINKS_BACK		/* ... seen from the other side */
 } HubspotStep;
 
 typedef struct HubspotFound		/* an object type under discovery */
@@ -233,10 +237,68 @@ extern void hubspot_pairs_feed(Conversation *conv, const Call *call, int status,
 extern bool hubspot_pair_collection(Conversation *conv, const HubspotPair *pair, SchemaCollection *c);
 extern void hubspot_discovered_all(Conversation *conv, HubspotDiscovery *dis);
 
+/* ---- hubspot_answers.c: answers to our own calls ---- */
+
+/* What an error's body says, for people: "MISSING_SCOPES: This app ..."; at most 200 bytes, no secrets; "" where nothing. */
+extern const char *hubspot_words(Arena *arena, Str body);
 /* Fails the conversation for what no step has a meaning for (401, 429, 5xx, no answer, ...). */
-extern void hubspot_fail_status(Conversation *conv, const char *what, int status);
+extern void hubspot_fail_status(Conversation *conv, const char *what, int status, Str body);
 /* Copies and parses an answer; false: the conversation has failed. */
 extern bool hubspot_answer(Conversation *conv, const char *what, Str body, JsonDoc *doc);
+/* The array `results` of an answer; JSON_NONE (and failed): it has none. */
+extern uint32_t hubspot_results(Conversation *conv, const char *what, const JsonDoc *doc);
+/* *after: the token of the page after this, STR_NULL where this is the last; false (and failed): it cannot be told. */
+extern bool hubspot_next_page(Conversation *conv, const JsonDoc *doc, uint32_t object, Str *after);
+/* False (and failed): an answer with errors of another kind than "not found". */
+extern bool hubspot_errors_harmless(Conversation *conv, const JsonDoc *doc);
+
+/* ---- hubspot_link_lists.c: the lists of associations that v4 batch/read gives ---- */
+
+typedef struct HubspotLabels	/* also a set of ids */
+{
+	Str		   *items;
+	int			n;
+	int			cap;
+} HubspotLabels;
+
+extern bool hubspot_labels_append(Conversation *conv, HubspotLabels *set, Str item);
+extern bool hubspot_labels_add(Conversation *conv, HubspotLabels *set, Str item);	/* once */
+extern bool hubspot_entry_labels(Conversation *conv, HubspotLabels *set, const JsonDoc *doc, uint32_t entry);
+extern bool hubspot_has_label(const SchemaCollection *link, Str from, Str label);
+extern bool hubspot_labels_agree(const SchemaCollection *link);
+extern void hubspot_links_input(Buf *buf, Str id, Str after);
+extern bool hubspot_links_ask(Conversation *conv, Str from, Str to, Buf *buf, int step, void *state);
+extern Str	hubspot_links_from(const JsonDoc *doc, uint32_t result);
+extern Str	hubspot_links_next(const JsonDoc *doc, uint32_t result);
+/* A 404 that speaks of objects; any other says only that the endpoint is not there, which tells nothing of links. */
+extern bool hubspot_names_missing(Conversation *conv, int status, Str body);
+extern bool hubspot_links_answer(Conversation *conv, const char *what, int status, Str body, JsonDoc *doc);
+
+/* ---- hubspot_pages.c, hubspot_page_records.c, hubspot_page_links.c: collections page by page ---- */
+
+/* What a page's records are read for: every field that the mirror has a living column for. */
+static inline bool
+hubspot_asked(const SchemaField *field)
+{
+	return field->enabled && !field->removed;
+}
+
+typedef struct HubspotShown		/* the records of a page, each once, in its order; archived ones too */
+{
+	Str		   *ids;
+	int			n;
+} HubspotShown;
+
+extern void hubspot_reading(const SyncView *view, const SchemaCollection *c, Reading *reading);
+extern void hubspot_page(Conversation *conv);
+extern void hubspot_page_feed(Conversation *conv, const Call *call, int status, Str body);
+extern bool hubspot_is_number(Str id);
+extern int	hubspot_compare_numbers(Str a, Str b);	/* of any length */
+/* whole: the page shows every asked field, so there are changes to make of it. */
+extern bool hubspot_page_records(Conversation *conv, const SchemaCollection *c, const JsonDoc *doc, uint32_t results,
+								 bool whole, HubspotShown *shown);
+extern void hubspot_page_links(Conversation *conv, const SchemaCollection *link);
+extern void hubspot_page_links_feed(Conversation *conv, const Call *call, int status, Str body);
 
 /* ---- hubspot_reread.c (records), hubspot_relink.c (pairs and links) ---- */
 
@@ -245,9 +307,6 @@ extern void hubspot_reread_feed(Conversation *conv, const Call *call, int status
 extern bool hubspot_pairs_reread(Conversation *conv, const Change *targets, int n);	/* all of the same two types */
 extern bool hubspot_links_reread(Conversation *conv, Str collection, const Str *ids, int nids);
 extern void hubspot_relink_feed(Conversation *conv, const Call *call, int status, Str body);
-/* False (and failed): an answer with errors of another kind than "not found". */
-extern bool hubspot_errors_harmless(Conversation *conv, const JsonDoc *doc);
-
 /* ---- hubspot_limits.c ---- */
 
 extern void hubspot_limits(int status, HeaderFinder find, void *cls, Str body, LimitHint *hint);

@@ -67,7 +67,7 @@ find_field(const SchemaCollection *c, Str name, int *hint)
 		int			at = *hint + i < c->nfields ? *hint + i : *hint + i - c->nfields;
 		const char *field = c->fields[at].field;
 
-		if (field[0] == name.p[0] && strncmp(field, name.p, name.n) == 0 && field[name.n] == '\0')
+		if (field[0] == name.p[0] && str_is(name, field))
 		{
 			*hint = at + 1 < c->nfields ? at + 1 : 0;
 			return &c->fields[at];

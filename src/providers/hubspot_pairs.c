@@ -151,7 +151,7 @@ take_labels(Conversation *conv, HubspotDiscovery *dis, const LabelsAsked *asked,
 		dis->links_noted = true;
 	}
 	else if (status != 400)
-		hubspot_fail_status(conv, "association labels", status);
+		hubspot_fail_status(conv, "association labels", status, body);
 }
 
 void

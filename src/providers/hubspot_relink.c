@@ -5,25 +5,19 @@
  * both directions, labels united.  A pair that is found to be primary takes that label from the
  * record's other pairs, as HubSpot did.  Links: what is this record linked to?  Asked from its side only, all pages;
  * labels of the other side are asked for (as pairs) only where they may have other names, which
- * holds for labelled links of pairs whose labels differ by direction.
+ * holds for labelled links of pairs whose labels differ by direction.  How the lists are asked for and
+ * read is hubspot_link_lists.c's.
  * Called by hubspot_reread.c only.  Pure.
  */
 #include "hubspot.h"
 
 #define BATCH_SIZE 100
 
-typedef struct LabelSet
-{
-	Str		   *items;
-	int			n;
-	int			cap;
-} LabelSet;
-
 typedef struct Pair
 {
 	Str			ids[2];
 	bool		found[2];		/* by direction */
-	LabelSet	labels[2];		/* of each direction: united at the end, so that their order does not hang on the calls' */
+	HubspotLabels labels[2];	/* of each direction: united at the end, so that their order does not hang on the calls' */
 } Pair;
 
 typedef struct PairJob
@@ -43,7 +37,7 @@ typedef struct PairCall
 typedef struct Links			/* of one record */
 {
 	Str			id;
-	LabelSet	keep;			/* ids on the other side */
+	HubspotLabels keep;			/* ids on the other side */
 } Links;
 
 typedef struct LinksJob
@@ -62,93 +56,6 @@ out_of_memory(Conversation *conv)
 {
 	conversation_fail(conv, true, "out of memory");
 	return false;
-}
-
-static bool
-set_append(Conversation *conv, LabelSet *set, Str item)
-{
-	if (set->n == set->cap)
-	{
-		int			cap = set->cap ? set->cap * 2 : 4;
-		Str		   *items = arena_alloc(conv->arena, sizeof(Str) * (size_t) cap);
-
-		if (items == NULL)
-			return out_of_memory(conv);
-		if (set->n > 0)
-			memcpy(items, set->items, sizeof(Str) * (size_t) set->n);
-		set->items = items;
-		set->cap = cap;
-	}
-	set->items[set->n++] = item;
-	return true;
-}
-
-static bool
-set_add(Conversation *conv, LabelSet *set, Str item)
-{
-	for (int i = 0; i < set->n; i++)
-		if (str_eq(set->items[i], item))
-			return true;
-	return set_append(conv, set, item);
-}
-
-/* The labels of one entry of a v4 list. */
-static bool
-add_labels(Conversation *conv, LabelSet *set, const JsonDoc *doc, uint32_t entry)
-{
-	uint32_t	types = json_get(doc, entry, "associationTypes");
-
-	for (uint32_t it = json_first(doc, types); it != JSON_NONE; it = json_next(doc, types, it))
-	{
-		Str			label = hubspot_id_at(doc, it, "label");
-
-		if (label.p != NULL && !set_add(conv, set, label))
-			return false;
-	}
-	return true;
-}
-
-static void
-add_input(Buf *buf, Str id, Str after)
-{
-	buf_cstr(buf, buf->n > 0 ? ",{\"id\":" : "{\"inputs\":[{\"id\":");
-	buf_json_string(buf, id);
-	if (after.p != NULL)
-	{
-		buf_cstr(buf, ",\"after\":");
-		buf_json_string(buf, after);
-	}
-	buf_char(buf, '}');
-}
-
-/* Sends the inputs that were added to buf. */
-static bool
-ask(Conversation *conv, Str from, Str to, Buf *buf, HubspotStep step, void *state)
-{
-	Call		call = {.host = HUBSPOT_HOST, .method = "POST", .bucket = "default", .step = step, .state = state};
-	const char *a = arena_cstr(conv->arena, from);
-	const char *b = arena_cstr(conv->arena, to);
-
-	buf_cstr(buf, "]}");
-	call.body = buf_finish(buf);
-	if (a != NULL && b != NULL)
-		call.target = str_of(arena_printf(conv->arena, "/crm/v4/associations/%s/%s/batch/read", hubspot_path_name(a),
-										  hubspot_path_name(b)));
-	if (call.body.p == NULL || call.target.p == NULL)
-		return out_of_memory(conv);
-	return conversation_call(conv, call);
-}
-
-static Str
-next_page(const JsonDoc *doc, uint32_t result)
-{
-	return hubspot_id(doc, json_path(doc, result, "paging.next.after"));
-}
-
-static Str
-result_from(const JsonDoc *doc, uint32_t result)
-{
-	return hubspot_id_at(doc, json_get(doc, result, "from"), "id");
 }
 
 /* ---- pairs ---- */
@@ -170,10 +77,10 @@ ask_side(Conversation *conv, PairJob *job, int side)
 		for (int j = 0; j < i && !again; j++)
 			again = str_eq(job->pairs[j].ids[side], job->pairs[i].ids[side]);
 		if (!again)
-			add_input(&buf, job->pairs[i].ids[side], STR_NULL);
+			hubspot_links_input(&buf, job->pairs[i].ids[side], STR_NULL);
 	}
 	job->waiting++;
-	return ask(conv, job->types[side], job->types[1 - side], &buf, STEP_PAIRS, call);
+	return hubspot_links_ask(conv, job->types[side], job->types[1 - side], &buf, STEP_PAIRS, call);
 }
 
 bool
@@ -227,7 +134,7 @@ drop_primary(Conversation *conv, const PairJob *job, int side, const JsonDoc *do
 
 		if (primary_label(doc, it, job->types[side]).p != NULL)
 			continue;
-		change = change_add(&conv->changes, conv->arena, CHANGE_UNLINK, job->types[side], result_from(doc, result));
+		change = change_add(&conv->changes, conv->arena, CHANGE_UNLINK, job->types[side], hubspot_links_from(doc, result));
 		if (change == NULL || (change->labels = arena_alloc(conv->arena, sizeof(Str))) == NULL)
 			return out_of_memory(conv);
 		change->to_collection = job->types[1 - side];
@@ -245,7 +152,7 @@ take_pair(Conversation *conv, PairJob *job, Pair *pair, int side, const JsonDoc 
 	Str			primary = primary_label(doc, entry, job->types[side]);
 
 	pair->found[side] = true;
-	return add_labels(conv, &pair->labels[side], doc, entry) &&
+	return hubspot_entry_labels(conv, &pair->labels[side], doc, entry) &&
 		(primary.p == NULL || drop_primary(conv, job, side, doc, result, primary));
 }
 
@@ -253,7 +160,7 @@ take_pair(Conversation *conv, PairJob *job, Pair *pair, int side, const JsonDoc 
 static bool
 scan_page(Conversation *conv, PairJob *job, int side, const JsonDoc *doc, uint32_t result, bool *more)
 {
-	Str			from = result_from(doc, result);
+	Str			from = hubspot_links_from(doc, result);
 	uint32_t	to = json_get(doc, result, "to");
 
 	*more = false;
@@ -289,7 +196,7 @@ finish_pairs(Conversation *conv, const PairJob *job)
 		if (!linked)
 			continue;
 		for (int j = 0; j < pair->labels[1].n; j++)
-			if (!set_add(conv, &pair->labels[0], pair->labels[1].items[j]))
+			if (!hubspot_labels_add(conv, &pair->labels[0], pair->labels[1].items[j]))
 				return false;
 		change->labels = pair->labels[0].items;
 		change->nlabels = pair->labels[0].n;
@@ -308,47 +215,21 @@ take_pairs(Conversation *conv, PairCall *call, const JsonDoc *doc)
 	buf_init(&buf, conv->arena);
 	for (uint32_t it = json_first(doc, results); it != JSON_NONE; it = json_next(doc, results, it))
 	{
-		Str			after = next_page(doc, it);
+		Str			after = hubspot_links_next(doc, it);
 		bool		more;
 
 		if (!scan_page(conv, job, call->side, doc, it, &more))
 			return false;
 		if (more && after.p != NULL)
-			add_input(&buf, result_from(doc, it), after);
+			hubspot_links_input(&buf, hubspot_links_from(doc, it), after);
 	}
 	if (buf.n == 0 && !buf.failed)
 		return true;
 	job->waiting++;
-	return ask(conv, job->types[call->side], job->types[1 - call->side], &buf, STEP_PAIRS, call);
+	return hubspot_links_ask(conv, job->types[call->side], job->types[1 - call->side], &buf, STEP_PAIRS, call);
 }
 
 /* ---- links of records ---- */
-
-static bool
-has_label(const SchemaCollection *link, const char *from, const char *label)
-{
-	for (int i = 0; i < link->nlink_types; i++)
-		if (link->link_types[i].label != NULL && strcmp(link->link_types[i].from, from) == 0 &&
-			strcmp(link->link_types[i].label, label) == 0)
-			return true;
-	return false;
-}
-
-/* Is every label of one direction known by the same name in the other?  Not told for a type with itself. */
-static bool
-labels_agree(const SchemaCollection *link)
-{
-	if (strcmp(link->from, link->to) == 0 || link->nlink_types == 0)
-		return false;
-	for (int i = 0; i < link->nlink_types; i++)
-	{
-		const LinkType *type = &link->link_types[i];
-
-		if (type->label != NULL && !has_label(link, type->to, type->label))
-			return false;
-	}
-	return true;
-}
 
 static bool
 ask_links(Conversation *conv, const SchemaCollection *link, Str type, const Str *ids, int nids)
@@ -362,16 +243,16 @@ ask_links(Conversation *conv, const SchemaCollection *link, Str type, const Str 
 		return out_of_memory(conv);
 	job->type = type;
 	job->other = str_of(str_is(type, link->from) ? link->to : link->from);
-	job->same_labels = labels_agree(link);
+	job->same_labels = hubspot_labels_agree(link);
 	job->n = nids;
 	buf_init(&buf, conv->arena);
 	for (int i = 0; i < nids; i++)
 	{
 		job->links[i].id = ids[i];
-		add_input(&buf, ids[i], STR_NULL);
+		hubspot_links_input(&buf, ids[i], STR_NULL);
 	}
 	job->waiting = 1;
-	return ask(conv, type, job->other, &buf, STEP_LINKS, job);
+	return hubspot_links_ask(conv, type, job->other, &buf, STEP_LINKS, job);
 }
 
 bool
@@ -405,13 +286,13 @@ static bool
 take_link(Conversation *conv, LinksJob *job, Links *links, const JsonDoc *doc, uint32_t entry)
 {
 	Str			to = hubspot_id_at(doc, entry, "toObjectId");
-	LabelSet	labels = {0};
+	HubspotLabels	labels = {0};
 	bool		ask_both;
 	Change	   *change;
 
 	if (to.p == NULL)
 		return true;
-	if (!set_append(conv, &links->keep, to) || !add_labels(conv, &labels, doc, entry))
+	if (!hubspot_labels_append(conv, &links->keep, to) || !hubspot_entry_labels(conv, &labels, doc, entry))
 		return false;
 	ask_both = labels.n > 0 && !job->same_labels;
 	change = change_add(ask_both ? &job->pairs : &conv->changes, conv->arena, ask_both ? CHANGE_REREAD : CHANGE_LINK,
@@ -455,9 +336,9 @@ take_links(Conversation *conv, LinksJob *job, const JsonDoc *doc)
 	buf_init(&buf, conv->arena);
 	for (uint32_t it = json_first(doc, results); it != JSON_NONE; it = json_next(doc, results, it))
 	{
-		Links	   *links = find_links(job, result_from(doc, it));
+		Links	   *links = find_links(job, hubspot_links_from(doc, it));
 		uint32_t	to = json_get(doc, it, "to");
-		Str			after = next_page(doc, it);
+		Str			after = hubspot_links_next(doc, it);
 
 		if (links == NULL)
 			continue;
@@ -465,53 +346,22 @@ take_links(Conversation *conv, LinksJob *job, const JsonDoc *doc)
 			if (!take_link(conv, job, links, doc, entry))
 				return false;
 		if (after.p != NULL)
-			add_input(&buf, links->id, after);
+			hubspot_links_input(&buf, links->id, after);
 	}
 	if (buf.n == 0 && !buf.failed)
 		return true;
 	job->waiting++;
-	return ask(conv, job->type, job->other, &buf, STEP_LINKS, job);
+	return hubspot_links_ask(conv, job->type, job->other, &buf, STEP_LINKS, job);
 }
 
 /* ---- answers ---- */
-
-/* A 404 that speaks of objects; any other says only that the endpoint is not there, which tells nothing of links. */
-static bool
-names_missing_records(Conversation *conv, Str body)
-{
-	JsonDoc		doc;
-	size_t		at;
-	const char *error;
-
-	return json_parse(conv->arena, body, &doc, &at, &error) == JSON_OK &&
-		str_is(json_text_at(&doc, 0, "category"), "OBJECT_NOT_FOUND");
-}
-
-static bool
-readable(Conversation *conv, int status, Str body, JsonDoc *doc)
-{
-	memset(doc, 0, sizeof(*doc));
-	if (status == 404 && names_missing_records(conv, body))
-		return true;			/* none of these records is there, so neither are links */
-	if (status < 200 || status >= 300)
-	{
-		hubspot_fail_status(conv, "re-reading associations", status);
-		return false;
-	}
-	if (!hubspot_answer(conv, "re-reading associations", body, doc) || !hubspot_errors_harmless(conv, doc))
-		return false;
-	if (json_type(doc, json_get(doc, 0, "results")) == JSON_ARRAY)
-		return true;
-	conversation_fail(conv, true, "HubSpot's answer has no results (re-reading associations)");
-	return false;
-}
 
 void
 hubspot_relink_feed(Conversation *conv, const Call *call, int status, Str body)
 {
 	JsonDoc		doc;
 
-	if (!readable(conv, status, body, &doc))
+	if (!hubspot_links_answer(conv, "re-reading associations", status, body, &doc))
 		return;
 	if (call->step == STEP_PAIRS)
 	{

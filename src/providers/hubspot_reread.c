@@ -27,38 +27,6 @@ out_of_memory(Conversation *conv)
 	return false;
 }
 
-static bool
-contains(Str s, const char *word)
-{
-	size_t		n = strlen(word);
-
-	for (size_t i = 0; i + n <= s.n; i++)
-		if (memcmp(s.p + i, word, n) == 0)
-			return true;
-	return false;
-}
-
-bool
-hubspot_errors_harmless(Conversation *conv, const JsonDoc *doc)
-{
-	uint32_t	errors = json_get(doc, 0, "errors");
-
-	for (uint32_t it = json_first(doc, errors); it != JSON_NONE; it = json_next(doc, errors, it))
-	{
-		Str			category = json_text_at(doc, it, "category");
-		Str			sub = json_text_at(doc, it, "subCategory");
-		bool		missing = contains(category, "NOT_FOUND") || contains(sub, "NO_ASSOCIATIONS");
-
-		if (missing || category.n == 0)
-			continue;
-		conversation_fail(conv, !str_is(category, "VALIDATION_ERROR"),
-						  "HubSpot could not read all records again (category %.*s)",
-						  (int) (category.n < 60 ? category.n : 60), category.p);
-		return false;
-	}
-	return true;
-}
-
 static Str
 batch_body(Conversation *conv, const RecordBatch *batch)
 {
@@ -268,15 +236,12 @@ delete_missing(Conversation *conv, const RecordBatch *batch, const Str *ids, int
 static bool
 take_records(Conversation *conv, const RecordBatch *batch, const JsonDoc *doc)
 {
-	uint32_t	results = json_get(doc, 0, "results");
+	uint32_t	results = hubspot_results(conv, "batch read", doc);
 	Str		   *ids;
 	int			n = 0;
 
-	if (json_type(doc, results) != JSON_ARRAY)
-	{
-		conversation_fail(conv, true, "HubSpot's answer has no results (batch read)");
+	if (results == JSON_NONE)
 		return false;
-	}
 	ids = arena_alloc(conv->arena, sizeof(Str) * (doc->nodes[results].count + 1));
 	if (ids == NULL)
 		return out_of_memory(conv);
@@ -305,7 +270,7 @@ hubspot_reread_feed(Conversation *conv, const Call *call, int status, Str body)
 	else if (status == 404)
 		delete_missing(conv, batch, NULL, 0);
 	else if (status < 200 || status >= 300)
-		hubspot_fail_status(conv, "re-reading records", status);
+		hubspot_fail_status(conv, "re-reading records", status, body);
 	else if (hubspot_answer(conv, "re-reading records", body, &doc) && hubspot_errors_harmless(conv, &doc))
 		take_records(conv, batch, &doc);
 }

@@ -12,34 +12,6 @@
 
 #define SCHEMAS_TARGET "/crm-object-schemas/v3/schemas"
 
-void
-hubspot_fail_status(Conversation *conv, const char *what, int status)
-{
-	if (status == 401)
-		conversation_fail(conv, false, "HubSpot refused the credential (401): give a valid one with sequin.alter_sync");
-	else if (status == 0)
-		conversation_fail(conv, true, "HubSpot did not answer (%s)", what);
-	else if (status == 429 || status == 423 || status == 477 || status >= 500)
-		conversation_fail(conv, true, "HubSpot answered %d (%s): tried again later", status, what);
-	else
-		conversation_fail(conv, false, "HubSpot answered %d (%s)", status, what);
-}
-
-bool
-hubspot_answer(Conversation *conv, const char *what, Str body, JsonDoc *doc)
-{
-	Str			copy = arena_str(conv->arena, body.p, body.n);
-	size_t		at;
-	const char *text;
-	JsonResult	result = copy.p != NULL ? json_parse(conv->arena, copy, doc, &at, &text) : JSON_NOMEM;
-
-	if (result == JSON_NOMEM)
-		conversation_fail(conv, true, "out of memory");
-	else if (result == JSON_INVALID)
-		conversation_fail(conv, true, "HubSpot's answer is not JSON (%s)", what);
-	return result == JSON_OK;
-}
-
 static bool
 out_of_memory(Conversation *conv)
 {
@@ -362,7 +334,7 @@ feed_schemas(Conversation *conv, HubspotDiscovery *dis, int status, Str body)
 		conversation_note(conv, "custom objects: %d, the credential may not read their schemas", status);
 	else
 	{
-		hubspot_fail_status(conv, "custom object schemas", status);
+		hubspot_fail_status(conv, "custom object schemas", status, body);
 		return;
 	}
 	if (conv->scope == NULL && !(reserve_found(conv, dis, conv->view->ntables) && choose_rest(conv, dis)))
@@ -431,7 +403,7 @@ feed_properties(Conversation *conv, HubspotFound *found, int status, Str body)
 	}
 	if (status < 200 || status >= 300)
 	{
-		hubspot_fail_status(conv, found->name, status);
+		hubspot_fail_status(conv, found->name, status, body);
 		return;
 	}
 	if (!hubspot_answer(conv, found->name, body, &doc))
@@ -445,7 +417,7 @@ feed_properties(Conversation *conv, HubspotFound *found, int status, Str body)
 
 /* Owners have no properties API; these are the fields of PublicOwner. */
 static void
-feed_owners(Conversation *conv, HubspotFound *found, int status)
+feed_owners(Conversation *conv, HubspotFound *found, int status, Str body)
 {
 	static const SchemaField fields[] = {
 		{.field = "email", .name = "email", .type = MIRROR_TEXT},
@@ -465,7 +437,7 @@ feed_owners(Conversation *conv, HubspotFound *found, int status)
 	}
 	if (status < 200 || status >= 300)
 	{
-		hubspot_fail_status(conv, "owners", status);
+		hubspot_fail_status(conv, "owners", status, body);
 		return;
 	}
 	found->fields = arena_alloc(conv->arena, sizeof(fields));
@@ -495,7 +467,7 @@ hubspot_discover_feed(Conversation *conv, const Call *call, int status, Str body
 		return;
 	}
 	if (call->step == STEP_OWNERS)
-		feed_owners(conv, call->state, status);
+		feed_owners(conv, call->state, status, body);
 	else
 		feed_properties(conv, call->state, status, body);
 	if (--dis->waiting > 0 || conv->failed)

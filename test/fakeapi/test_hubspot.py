@@ -255,6 +255,63 @@ def test_a8_tied_timestamps_can_be_made(hs):
 	assert {r['updatedAt'] for r in page['results']} == {'2030-01-01T00:00:00.500Z'}
 
 
+def keyset(hs, op, direction, limit=10, filters=()):
+	"""All ids by hs_object_id, page by page; A8's way around the window of 10,000."""
+	seen, last = [], None
+	while True:
+		more = [] if last is None else [{'propertyName': 'hs_object_id', 'operator': op, 'value': last}]
+		groups = [{'filters': [*filters, *more]}] if filters or more else []
+		page = search(hs, filterGroups=groups, limit=limit, properties=['hs_merged_object_ids', 'nope'],
+					  sorts=[{'propertyName': 'hs_object_id', 'direction': direction}])
+		assert page['total'] >= len(page['results'])
+		if not page['results']:
+			return seen
+		seen += [int(r['id']) for r in page['results']]
+		last = str(seen[-1])
+
+
+def test_a8_keysets_by_id_go_up_and_down_as_numbers(hs):
+	hs.ctl('POST', 'reset', {'config': {'id_base': 99}})
+	hs.ctl('POST', 'config', {'limits': 'off'})
+	ids = keyset(hs, 'GT', 'ASCENDING')
+	assert len(ids) == 25 and ids == sorted(ids) and ids[:2] == [99, 100]
+	assert keyset(hs, 'LT', 'DESCENDING') == ids[::-1]
+	since = [{'propertyName': 'lastmodifieddate', 'operator': 'GTE', 'value': '0'}]
+	assert keyset(hs, 'GT', 'ASCENDING', filters=since) == ids
+	assert hs('GET', '/crm/v3/objects/contacts?limit=100', status=200)['results'][0]['id'] == '99'
+	hs.ctl('POST', 'reset', {'config': {'id_base': 2 ** 53}})		# where a float is not exact any more
+	hs.ctl('POST', 'config', {'limits': 'off'})
+	assert keyset(hs, 'GT', 'ASCENDING', limit=1) == list(range(2 ** 53, 2 ** 53 + 25))
+
+
+def test_a8_has_property_and_an_archived_property(hs):
+	new = {'name': 'late', 'label': 'L', 'type': 'string', 'fieldType': 'text', 'groupName': 'g'}
+	hs('POST', '/crm/v3/properties/contacts', new, 201)
+	hs('PATCH', '/crm/v3/objects/contacts/1003', {'properties': {'late': 'x'}}, 200)
+	has = [{'filters': [{'propertyName': 'late', 'operator': 'HAS_PROPERTY'}]}]
+	assert [r['id'] for r in search(hs, filterGroups=has)['results']] == ['1003']
+	hs('PATCH', '/crm/v3/objects/contacts/1003', {'properties': {'late': ''}}, 200)
+	assert search(hs, filterGroups=has)['results'] == []
+	hs('DELETE', '/crm/v3/properties/contacts/late', status=204)
+	search(hs, 400, filterGroups=has)
+	search(hs, 400, sorts=[{'propertyName': 'late', 'direction': 'ASCENDING'}])
+	got = hs('GET', '/crm/v3/objects/contacts?limit=1&archived=false&properties=late,phone', status=200)['results'][0]
+	assert 'late' not in got['properties'] and got['properties']['phone'] is None
+
+
+def test_a4_lists_show_the_living_or_the_archived(hs):
+	hs('DELETE', '/crm/v3/objects/contacts/1002', status=204)
+	live = hs('GET', '/crm/v3/objects/contacts?limit=100&archived=false', status=200)['results']
+	assert [r['id'] for r in live] == [str(n) for n in range(1001, 1026) if n != 1002]
+	assert not any(r['archived'] for r in live)
+
+
+def test_types_that_can_not_be_searched(hs):
+	hs.ctl('POST', 'config', {'unsearchable_types': ['deals']})
+	assert search(hs, 400, kind='deals')['category'] == 'VALIDATION_ERROR'
+	assert hs('GET', '/crm/v3/objects/deals', status=200)['results'] and search(hs)['results']
+
+
 # -- HubSpot: associations
 
 def v4(hs, a, i, b):

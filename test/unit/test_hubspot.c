@@ -1,4 +1,4 @@
-// SRC: src/arena.c src/change.c src/schema.c src/json.c src/target.c src/values.c src/times.c src/decimal.c src/names.c src/provider.c src/providers/hubspot.c src/providers/hubspot_types.c src/providers/hubspot_paths.c src/providers/hubspot_objects.c src/providers/hubspot_batch.c src/providers/hubspot_decode.c src/providers/hubspot_associations.c src/providers/hubspot_labels.c src/providers/hubspot_schema.c src/providers/hubspot_pairs.c src/providers/hubspot_reread.c src/providers/hubspot_relink.c src/providers/hubspot_limits.c  LIBS: -lunistring
+// SRC: src/arena.c src/change.c src/schema.c src/json.c src/target.c src/values.c src/times.c src/decimal.c src/names.c src/provider.c src/providers/hubspot.c src/providers/hubspot_types.c src/providers/hubspot_paths.c src/providers/hubspot_objects.c src/providers/hubspot_batch.c src/providers/hubspot_decode.c src/providers/hubspot_associations.c src/providers/hubspot_labels.c src/providers/hubspot_schema.c src/providers/hubspot_pairs.c src/providers/hubspot_reread.c src/providers/hubspot_relink.c src/providers/hubspot_answers.c src/providers/hubspot_link_lists.c src/providers/hubspot_pages.c src/providers/hubspot_page_records.c src/providers/hubspot_page_links.c src/providers/hubspot_limits.c  LIBS: -lunistring
 /*
  * Unit tests of the HubSpot provider: every row of API_FACTS A16 in v3, v4 and dated forms, the
  * routing policy, discovery, re-reads and rate-limit hints.  No I/O: answers are scripted.
@@ -302,6 +302,8 @@ test_single(void)
 			   "delete 0-1/2; reread 0-1/1 with_links", "a merge that keeps the primary id");
 	check_text(decode("POST", "/crm/v3/objects/contacts", "{}", 201, "{\"createdResourceId\":\"1\",\"entity\":" C1 "}"),
 			   "patch 0-1/1 email=a@b.c hs_object_id=1", "an entity is unwrapped");
+	check_text(decode("PATCH", "/crm/v3/objects/contacts/z?idProperty=firstname%00longer", "{\"properties\":{}}", 200, "{\"id\":\"1\",\"properties\":{}}"),
+			   "patch 0-1/1 firstname?=z; refresh_schema 0-1", "a name with a NUL in it is no field, and is read no further than any");
 	check_text(decode("PATCH", "/crm/v3/objects/contacts/z@y.x?idProperty=email", "{\"properties\":{}}", 200, "{\"id\":\"1\",\"properties\":{}}"),
 			   "patch 0-1/1 email=z@y.x", "PATCH by a unique property: the response's id");
 	check_text(decode("PATCH", "/crm/v3/objects/contacts/9", "{}", 200, "{\"id\":\"1\",\"properties\":{}}"),

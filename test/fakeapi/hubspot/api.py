@@ -10,7 +10,7 @@ from . import batch, edits, errors, link_api, links, meta, objects, search, seed
 
 VERSION = re.compile(r'^(v\d+|\d{4}-\d{2}(-beta)?)$')
 DEFAULT_CONFIG = {
-	'tokens': ['pat-na1-test'], 'forbidden_types': [], 'search_lag_ms': 0, 'cleared': 'absent',
+	'tokens': ['pat-na1-test'], 'forbidden_types': [], 'unsearchable_types': [], 'search_lag_ms': 0, 'cleared': 'absent',
 	'merge_mints': True, 'merge_archives': False, 'delete_missing': 204, 'delete_merged': 'survivor',
 	'shuffle_batch': True, 'put_labels': 'add', 'v4_numeric_ids': True, 'default_shows_inverse': False,
 	'association_page': 500, 'rate_headers': True, 'retry_after': None, 'daily_limit': 250000, 'daily_left': None,

@@ -15,7 +15,8 @@ def _comparable(prop, value):
 		return None
 	try:
 		if prop['type'] == 'number':
-			return float(value)
+			text = str(value)
+			return int(text) if text.isdigit() else float(text)		# ids may be longer than a float is exact
 		if prop['type'] in ('datetime', 'date'):
 			return parse_time(value)
 	except ValueError:
@@ -44,7 +45,7 @@ def compile_filter(kind, spec):
 	"""One filter as a function of the properties."""
 	name, op = spec.get('propertyName'), spec.get('operator')
 	prop = kind.properties.get(name)
-	if prop is None:
+	if prop is None or prop['archived']:
 		raise errors.invalid(f'There was a problem with the request: property {name} does not exist')
 	want = _comparable(prop, spec.get('value'))
 	high = _comparable(prop, spec.get('highValue'))
@@ -100,7 +101,7 @@ def _order(kind, sorts):
 	rule = sorts[0] if isinstance(sorts[0], dict) else {'propertyName': str(sorts[0]).lstrip('-'),
 														'direction': 'DESCENDING' if str(sorts[0])[:1] == '-' else ''}
 	prop = kind.properties.get(rule.get('propertyName'))
-	if prop is None:
+	if prop is None or prop['archived']:
 		raise errors.invalid(f'Unknown sort property {rule.get("propertyName")}')
 
 	def key(item):
@@ -121,6 +122,8 @@ def _bounds(body):
 
 
 def search(api, call, kind):
+	if kind.id in {api.types.resolve(name).id for name in api.config['unsearchable_types']}:
+		raise errors.invalid(f'Objects of type {kind.plural} can not be searched')
 	body = api.body(call)
 	limit, after = _bounds(body)
 	match = _compile(kind, body)
