@@ -51,10 +51,16 @@ CREATE TABLE sequin.sync_state (
 	last_error_at timestamptz,
 	ready_at timestamptz,
 	attempts integer NOT NULL DEFAULT 0,
-	next_attempt_at timestamptz DEFAULT pg_catalog.now()
+	next_attempt_at timestamptz DEFAULT pg_catalog.now(),
+	checked_at timestamptz,
+	feed text,
+	feed_error text
 );
 COMMENT ON TABLE sequin.sync_state IS 'how each sync is doing; kept by the workers, not dumped';
 COMMENT ON COLUMN sequin.sync_state.next_attempt_at IS 'when a discovery is due; NULL: none is';
+COMMENT ON COLUMN sequin.sync_state.checked_at IS 'when the last discovery that succeeded began: the mirror follows the API''s schema as of then';
+COMMENT ON COLUMN sequin.sync_state.feed IS 'where the API''s change feed was left (Airtable webhook and cursor); NULL: there is none';
+COMMENT ON COLUMN sequin.sync_state.feed_error IS 'why the change feed is not used, in the API''s words; NULL: it is, or the API has none';
 
 -- No CHECK here: "Failing row contains" would put the secret into the log.
 CREATE TABLE sequin.credential (
@@ -125,6 +131,39 @@ COMMENT ON COLUMN sequin.mirror_column.field IS 'the API''s stable identity: Hub
 COMMENT ON COLUMN sequin.mirror_column.field_name IS 'the API''s present name';
 COMMENT ON COLUMN sequin.mirror_column.locked IS 'a rename in the API does not rename the column';
 COMMENT ON COLUMN sequin.mirror_column.removed_at IS 'when the API was seen without it; the column stays until you drop it';
+
+-- How far the sync process is with each mirror table.
+CREATE TABLE sequin.table_state (
+	sync text COLLATE "C",
+	collection text COLLATE "C",
+	epoch integer NOT NULL DEFAULT 0,
+	phase text COLLATE "C" NOT NULL DEFAULT 'waiting' CONSTRAINT table_state_phase_known CHECK (phase IN ('waiting', 'backfill', 'live')),
+	list_cursor text,
+	list_last text,
+	list_done boolean NOT NULL DEFAULT false,
+	down_last text,
+	down_done boolean NOT NULL DEFAULT false,
+	rows_done bigint NOT NULL DEFAULT 0,
+	rows_total bigint,
+	started_at timestamptz,
+	live_at timestamptz,
+	since timestamptz,
+	polled_at timestamptz,
+	swept_at timestamptz,
+	sweep_wanted boolean NOT NULL DEFAULT false,
+	last_error text,
+	last_error_at timestamptz,
+	PRIMARY KEY (sync, collection),
+	FOREIGN KEY (sync, collection) REFERENCES sequin.mirror_table ON DELETE CASCADE ON UPDATE CASCADE
+);
+COMMENT ON TABLE sequin.table_state IS 'how far the sync process is with each mirror table; kept by it, not dumped: see sequin.sync_progress';
+COMMENT ON COLUMN sequin.table_state.epoch IS 'moves when the table is read anew from the start';
+COMMENT ON COLUMN sequin.table_state.list_cursor IS 'the backfill''s next page of the API''s list; list_last: the last id seen there';
+COMMENT ON COLUMN sequin.table_state.down_last IS 'the lowest id that the backfill''s second reading, from the highest id down, has seen';
+COMMENT ON COLUMN sequin.table_state.since IS 'the next poll asks for what was modified from then on, by the API''s clock';
+COMMENT ON COLUMN sequin.table_state.polled_at IS 'when the last finished poll began';
+COMMENT ON COLUMN sequin.table_state.swept_at IS 'when the last finished sweep began';
+COMMENT ON COLUMN sequin.table_state.sweep_wanted IS 'a sweep is to be made as soon as possible';
 
 CREATE TABLE sequin.cast_error (
 	at timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -206,6 +245,9 @@ CREATE FUNCTION sequin._rate_parse(limits text) RETURNS TABLE (bucket text, max_
 	LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'sequin_rate_parse';
 CREATE FUNCTION sequin._config_changed() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_config_changed';
+-- Asks the sync process for a poll (or sweep) of every table that begins after this; at once, whatever becomes of the transaction.
+CREATE FUNCTION sequin._want(id uuid, swept boolean) RETURNS timestamptz
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'sequin_want';
 
 ---------------------------------------------------------------------------------------------------
 -- Rights and look-ups
@@ -253,6 +295,20 @@ BEGIN
 	PERFORM sequin._owned_sync(p_sync);
 END $$;
 
+-- The sync process is to read a table (or all, collection NULL) from the start, and then to sweep it; polls go on meanwhile.
+CREATE FUNCTION sequin._read_anew(p_sync text, p_collection text) RETURNS bigint
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_count bigint;
+BEGIN
+	UPDATE sequin.table_state t SET epoch = t.epoch + 1, phase = 'waiting', list_cursor = NULL, list_last = NULL, list_done = false,
+		down_last = NULL, down_done = false, rows_done = 0, rows_total = NULL, started_at = NULL, sweep_wanted = true,
+		last_error = NULL, last_error_at = NULL
+		WHERE t.sync = p_sync AND (p_collection IS NULL OR t.collection = p_collection);
+	GET DIAGNOSTICS v_count = ROW_COUNT;
+	RETURN v_count;
+END $$;
+
 -- Asks the sync process for a discovery.
 CREATE FUNCTION sequin._wake(p_sync text) RETURNS void
 	LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
@@ -291,6 +347,33 @@ BEGIN
 			USING ERRCODE = 'invalid_parameter_value',
 				HINT = 'Give config => ''{"base_id": "app..."}'': "app" and 14 letters or digits, from the base''s URL.';
 	END IF;
+	PERFORM sequin._check_intervals(p_config);
+END $$;
+
+-- NULL: not an interval.
+CREATE FUNCTION sequin._interval_us(p_text text) RETURNS bigint
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN extract(epoch FROM p_text::interval) * 1000000;
+EXCEPTION WHEN data_exception THEN
+	RETURN NULL;
+END $$;
+
+CREATE FUNCTION sequin._check_intervals(p_config jsonb) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_key text;
+	v_us bigint;
+BEGIN
+	FOREACH v_key IN ARRAY ARRAY['poll_interval', 'sweep_interval', 'schema_interval'] LOOP
+		CONTINUE WHEN p_config->v_key IS NULL;
+		v_us := sequin._interval_us(p_config->>v_key);
+		IF v_us IS NULL OR v_us NOT BETWEEN 100000 AND 366 * 86400 * 1000000::bigint THEN
+			RAISE EXCEPTION 'invalid % in config', v_key
+				USING ERRCODE = 'invalid_parameter_value',
+					HINT = format('Give an interval from 100 milliseconds to 366 days, as {"%s": "30s"}.', v_key);
+		END IF;
+	END LOOP;
 END $$;
 
 CREATE FUNCTION sequin._check_tables(p_tables text[]) RETURNS void
@@ -485,11 +568,12 @@ BEGIN
 		UPDATE sequin.write_log SET sync = NEW.name WHERE sync = OLD.name;
 	END IF;
 	-- Another base has other tables: until they are there, nothing may be committed.
-	IF NEW.config IS DISTINCT FROM OLD.config THEN
-		UPDATE sequin.sync_state SET state = 'discovering', ready_at = NULL WHERE sync = NEW.name;
+	IF NEW.config->'base_id' IS DISTINCT FROM OLD.config->'base_id' THEN
+		UPDATE sequin.sync_state SET state = 'discovering', ready_at = NULL, feed = NULL, feed_error = NULL WHERE sync = NEW.name;
+		PERFORM sequin._read_anew(NEW.name, NULL);
 	END IF;
-	IF (NEW.config, NEW.tables, NEW.target_schema, NEW.owner, NEW.upstream_url)
-		IS DISTINCT FROM (OLD.config, OLD.tables, OLD.target_schema, OLD.owner, OLD.upstream_url)
+	IF (NEW.config->'base_id', NEW.tables, NEW.target_schema, NEW.owner, NEW.upstream_url)
+		IS DISTINCT FROM (OLD.config->'base_id', OLD.tables, OLD.target_schema, OLD.owner, OLD.upstream_url)
 		OR (OLD.paused AND NOT NEW.paused)
 	THEN
 		PERFORM sequin._wake(NEW.name);
@@ -630,6 +714,7 @@ BEGIN
 	END IF;
 	IF TG_OP = 'UPDATE' AND NEW.enabled AND NOT OLD.enabled THEN
 		PERFORM sequin._wake(NEW.sync);
+		PERFORM sequin._read_anew(NEW.sync, NEW.collection);
 	END IF;
 	RETURN NEW;
 END $$;
@@ -669,6 +754,7 @@ BEGIN
 	END IF;
 	IF TG_OP = 'UPDATE' AND NEW.enabled AND NOT OLD.enabled THEN
 		PERFORM sequin._wake(NEW.sync);
+		PERFORM sequin._read_anew(NEW.sync, NEW.collection);
 	END IF;
 	RETURN NEW;
 END $$;
@@ -693,6 +779,9 @@ END $$;
 -- The snapshot holds whether a sync is ready, not how often it was tried.
 CREATE TRIGGER state_changed AFTER UPDATE ON sequin.sync_state
 	FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION sequin._config_changed();
+-- A table that is to be read anew: the sync process looks at once.
+CREATE TRIGGER epoch_changed AFTER UPDATE ON sequin.table_state
+	FOR EACH ROW WHEN (OLD.epoch IS DISTINCT FROM NEW.epoch) EXECUTE FUNCTION sequin._config_changed();
 CREATE TRIGGER state_made AFTER INSERT OR DELETE ON sequin.sync_state
 	FOR EACH ROW EXECUTE FUNCTION sequin._config_changed();
 
@@ -866,19 +955,40 @@ CREATE FUNCTION sequin.revoke_key(sync text, label text) RETURNS bigint
 	LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_as_extension';
 COMMENT ON FUNCTION sequin.revoke_key(text, text) IS 'ends all keys of that label, at commit; returns how many; ERROR when there is none';
 
-CREATE FUNCTION sequin._check_wait(p_sync text, p_state text) RETURNS void
+CREATE FUNCTION sequin._resync(p_name text, p_table_name text) RETURNS bigint
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_collection text;
+BEGIN
+	PERFORM sequin._owned_sync(p_name);
+	IF p_table_name IS NOT NULL THEN
+		SELECT m.collection INTO v_collection FROM sequin.mirror_table m
+			WHERE m.sync = p_name AND p_table_name IN (m.table_name, m.collection_name, m.collection)
+			ORDER BY m.table_name = p_table_name DESC, m.collection = p_table_name DESC LIMIT 1;
+		IF NOT FOUND THEN
+			RAISE EXCEPTION 'sync "%" has no table "%"', p_name, p_table_name
+				USING ERRCODE = 'undefined_table', HINT = 'SELECT table_name FROM sequin.mirror_table lists them.';
+		END IF;
+	END IF;
+	PERFORM sequin._wake(p_name);
+	RETURN sequin._read_anew(p_name, v_collection);
+END $$;
+CREATE FUNCTION sequin.resync(name text, table_name text DEFAULT NULL) RETURNS bigint
+	LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_as_extension';
+COMMENT ON FUNCTION sequin.resync(text, text) IS
+	'reads one table (NULL: all) from the API anew, and then sweeps it; the rows stay meanwhile. Returns how many tables; ERROR for an unknown sync or table';
+
+CREATE FUNCTION sequin._check_wait(p_sync text, p_state text) RETURNS uuid
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	v_xmin xid;
+	v_id uuid;
 BEGIN
-	IF p_state IN ('live', 'fresh', 'swept') THEN
-		RAISE EXCEPTION 'waiting for the state "%" is not supported yet', p_state
-			USING ERRCODE = 'feature_not_supported', HINT = 'This version knows ''ready''.';
-	ELSIF p_state IS DISTINCT FROM 'ready' THEN
+	IF p_state IS NULL OR p_state NOT IN ('ready', 'live', 'fresh', 'swept') THEN
 		RAISE EXCEPTION 'unknown state "%"', coalesce(p_state, '')
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'States are: ready, live, fresh, swept.';
 	END IF;
-	SELECT s.xmin INTO v_xmin FROM sequin.sync s WHERE s.name = p_sync;
+	SELECT s.xmin, s.id INTO v_xmin, v_id FROM sequin.sync s WHERE s.name = p_sync;
 	IF NOT FOUND THEN
 		PERFORM sequin._unknown_sync(p_sync);
 	END IF;
@@ -890,22 +1000,42 @@ BEGIN
 		RAISE EXCEPTION 'wait_for cannot see progress in a "%" transaction', current_setting('transaction_isolation')
 			USING ERRCODE = 'active_sql_transaction', HINT = 'Call it outside the transaction, or in a READ COMMITTED one.';
 	END IF;
+	RETURN v_id;
 END $$;
+
+-- NULL: the sync is gone.
+CREATE FUNCTION sequin._is_reached(p_id uuid, p_state text, p_since timestamptz) RETURNS boolean
+	LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT CASE p_state WHEN 'ready' THEN coalesce(st.state = 'ready', false)
+		ELSE coalesce(st.ready_at IS NOT NULL AND st.state <> 'discovering', false) AND NOT EXISTS (
+			SELECT FROM sequin.mirror_table m
+			LEFT JOIN sequin.table_state t ON t.sync = m.sync AND t.collection = m.collection
+			WHERE m.sync = s.name AND m.enabled AND m.removed_at IS NULL
+				AND NOT coalesce(CASE p_state
+					WHEN 'live' THEN t.phase = 'live'
+					WHEN 'fresh' THEN t.live_at IS NOT NULL AND (m.kind = 'links' OR t.polled_at >= p_since)
+					ELSE t.live_at IS NOT NULL AND t.swept_at >= p_since END, false)) END
+	FROM sequin.sync s LEFT JOIN sequin.sync_state st ON st.sync = s.name
+	WHERE s.id = p_id
+$$;
 
 CREATE FUNCTION sequin._wait_for(p_sync text, p_state text, p_timeout interval) RETURNS boolean
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	v_deadline constant timestamptz := clock_timestamp() + coalesce(p_timeout, interval '60 seconds');
-	v_pause double precision := 0.02;
-	v_ready boolean;
+	v_pause double precision := 0.005;
+	v_id constant uuid := sequin._check_wait(p_sync, p_state);
+	v_since timestamptz;
+	v_reached boolean;
 BEGIN
-	PERFORM sequin._check_wait(p_sync, p_state);
+	IF p_state IN ('fresh', 'swept') THEN
+		v_since := sequin._want(v_id, p_state = 'swept');
+	END IF;
 	LOOP
-		SELECT st.state = 'ready' INTO v_ready FROM sequin.sync s LEFT JOIN sequin.sync_state st ON st.sync = s.name
-			WHERE s.name = p_sync;
-		IF NOT FOUND THEN
+		v_reached := sequin._is_reached(v_id, p_state, v_since);
+		IF v_reached IS NULL THEN
 			PERFORM sequin._unknown_sync(p_sync);
-		ELSIF v_ready THEN
+		ELSIF v_reached THEN
 			RETURN true;
 		ELSIF clock_timestamp() >= v_deadline THEN
 			RETURN false;
@@ -917,7 +1047,7 @@ END $$;
 CREATE FUNCTION sequin.wait_for(sync text, state text, timeout interval DEFAULT '60s') RETURNS boolean
 	LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_as_extension';
 COMMENT ON FUNCTION sequin.wait_for(text, text, interval) IS
-	'waits until the sync is ready (discovered, its tables exist, the proxy commits); false when the timeout ends first; ERROR for an unknown sync or state, and inside the transaction that created it';
+	'waits for ready (discovered, its tables exist, the proxy commits), live (every table is filled), fresh (a poll of every table that began after this call is committed) or swept (the same for a full sweep: deletes and associations too); false when the timeout ends first; ERROR for an unknown sync or state, and inside the transaction that created it';
 
 CREATE FUNCTION sequin._decode(sync text, method text, url text, request_body text, status integer, response_body text)
 	RETURNS TABLE (op text, collection text, id text, data jsonb)
@@ -934,19 +1064,51 @@ COMMENT ON FUNCTION sequin.decode(text, text, text, text, integer, text) IS
 
 CREATE VIEW sequin.syncs AS
 	SELECT s.name, s.provider,
-		CASE WHEN s.paused THEN 'paused' ELSE coalesce(st.state, 'discovering') END AS state,
+		CASE WHEN s.paused THEN 'paused'
+			WHEN st.state = 'ready' AND NOT EXISTS (
+				SELECT FROM sequin.mirror_table m LEFT JOIN sequin.table_state t ON t.sync = m.sync AND t.collection = m.collection
+				WHERE m.sync = s.name AND m.enabled AND m.removed_at IS NULL AND t.phase IS DISTINCT FROM 'live')
+			THEN 'live'
+			ELSE coalesce(st.state, 'discovering') END AS state,
 		s.target_schema, sequin._root_url(s.identifier) AS api_root, s.auth, s.paused,
 		CASE WHEN pg_catalog.to_regrole(pg_catalog.quote_ident(s.owner)) IS NULL
 			THEN pg_catalog.format('its owner, the role "%s", does not exist: create it, or UPDATE sequin.sync SET owner', s.owner)
 			WHEN c.sync IS NULL
 			THEN pg_catalog.format('no credential: set one with sequin.alter_sync(%L, credential => ''...'')', s.name)
-			ELSE st.last_error END AS last_error,
-		st.last_error_at, st.ready_at
+			ELSE coalesce(st.last_error, bad.last_error) END AS last_error,
+		coalesce(st.last_error_at, bad.last_error_at) AS last_error_at, st.ready_at, st.feed_error
 	FROM sequin.sync s
 	LEFT JOIN sequin.sync_state st ON st.sync = s.name
-	LEFT JOIN sequin.credential c ON c.sync = s.name;
-COMMENT ON VIEW sequin.syncs IS 'every sync and how it is doing; state is discovering, ready, error or paused';
+	LEFT JOIN sequin.credential c ON c.sync = s.name
+	LEFT JOIN LATERAL (
+		SELECT pg_catalog.format('%s: %s', m.table_name, t.last_error) AS last_error, t.last_error_at
+		FROM sequin.table_state t JOIN sequin.mirror_table m ON m.sync = t.sync AND m.collection = t.collection
+		WHERE t.sync = s.name AND t.last_error IS NOT NULL AND m.enabled AND m.removed_at IS NULL
+		ORDER BY t.last_error_at DESC LIMIT 1) bad ON true;
+COMMENT ON VIEW sequin.syncs IS 'every sync and how it is doing; state is discovering, ready (the proxy commits, tables are being filled), live (they are), error or paused';
+COMMENT ON COLUMN sequin.syncs.feed_error IS 'why the API''s change feed is not used; NULL: it is, or the API has none';
 COMMENT ON COLUMN sequin.syncs.last_error IS 'what to fix; NULL: nothing';
+
+CREATE VIEW sequin.sync_progress AS
+	SELECT m.sync, m.table_name, m.collection_name, coalesce(t.phase, 'waiting') AS phase,
+		coalesce(t.rows_done, 0) AS rows_done, t.rows_total,
+		p.rows_per_second,
+		CASE WHEN t.phase = 'backfill' AND t.rows_total >= t.rows_done AND p.rows_per_second > 0
+			THEN pg_catalog.make_interval(secs => ((t.rows_total - t.rows_done) / p.rows_per_second)::double precision) END AS eta,
+		t.started_at, t.live_at, t.polled_at, t.swept_at, t.last_error, t.last_error_at
+	FROM sequin.mirror_table m
+	LEFT JOIN sequin.table_state t ON t.sync = m.sync AND t.collection = m.collection
+	CROSS JOIN LATERAL (SELECT pg_catalog.round(t.rows_done / nullif(extract(epoch FROM
+		coalesce(t.live_at, pg_catalog.clock_timestamp()) - t.started_at), 0), 1) AS rows_per_second) p
+	WHERE m.enabled AND m.removed_at IS NULL;
+COMMENT ON VIEW sequin.sync_progress IS 'per mirror table: how far the sync is; phase is waiting, backfill or live';
+COMMENT ON COLUMN sequin.sync_progress.rows_done IS 'records (links) that the backfill has brought';
+COMMENT ON COLUMN sequin.sync_progress.rows_total IS 'as the API counts them; NULL: it does not tell';
+COMMENT ON COLUMN sequin.sync_progress.rows_per_second IS 'mean over the backfill';
+COMMENT ON COLUMN sequin.sync_progress.eta IS 'time left of the backfill, at that rate; NULL: not known, or done';
+COMMENT ON COLUMN sequin.sync_progress.polled_at IS 'what was changed in the API before then is here, as far as its index showed it';
+COMMENT ON COLUMN sequin.sync_progress.swept_at IS 'deletes and associations too';
+COMMENT ON COLUMN sequin.sync_progress.last_error IS 'what keeps this table from being read, in the API''s words; NULL: nothing';
 
 CREATE FUNCTION sequin._rate_limit_usage()
 	RETURNS TABLE (sync text, bucket text, period interval, "limit" bigint, used_by_proxy bigint, used_by_sync bigint,

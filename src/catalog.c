@@ -35,12 +35,18 @@ typedef struct Load
 } Load;
 
 CatalogSync *
-catalog_same_sync(const Catalog *catalog, const CatalogSync *sync)
+catalog_sync_by_key(const Catalog *catalog, const uint8_t key[16])
 {
 	for (int i = 0; i < catalog->nsyncs; i++)
-		if (memcmp(catalog->syncs[i].key, sync->key, sizeof(sync->key)) == 0)
+		if (memcmp(catalog->syncs[i].key, key, sizeof(catalog->syncs[i].key)) == 0)
 			return &catalog->syncs[i];
 	return NULL;
+}
+
+CatalogSync *
+catalog_same_sync(const Catalog *catalog, const CatalogSync *sync)
+{
+	return catalog_sync_by_key(catalog, sync->key);
 }
 
 /* Syncs that were dropped free their limiter records. */

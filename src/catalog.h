@@ -34,6 +34,9 @@ typedef struct CatalogSync
 	const char *upstream_url;	/* NULL: the provider's hosts */
 	bool		paused;
 	bool		ready;			/* discovered, tables exist */
+	int64		poll_us;		/* config's intervals; 0: the default */
+	int64		sweep_us;
+	int64		schema_us;
 	Schema		schema;			/* as mirrored; view.schema points here */
 	LimitRecord *limits[RATE_MAX_BUCKETS];
 	int			nlimits;
@@ -80,6 +83,7 @@ extern Catalog *catalog_load(void);
 extern CatalogSync *catalog_sync_by_identifier(const Catalog *catalog, Str identifier);
 extern CatalogSync *catalog_sync_by_name(const Catalog *catalog, const char *name);
 extern CatalogSync *catalog_same_sync(const Catalog *catalog, const CatalogSync *sync);	/* by its key, for it may be renamed; NULL: dropped */
+extern CatalogSync *catalog_sync_by_key(const Catalog *catalog, const uint8_t key[16]);	/* by its uuid; NULL: dropped */
 extern const CatalogKey *catalog_key(const Catalog *catalog, Str key_text);
 extern LimitRecord *catalog_limit(const CatalogSync *sync, const char *bucket);	/* falls back to "default"; NULL: unlimited */
 

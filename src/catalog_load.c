@@ -32,7 +32,10 @@ typedef struct KeyEntry
 
 static const char sync_query[] =
 	"SELECT s.name::text, s.id, s.provider::text, s.identifier::text, s.target_schema::text, r.oid, s.auth = 'passthrough',"
-	" c.value, s.upstream_url::text, s.paused, coalesce(st.ready_at IS NOT NULL AND st.state <> 'discovering', false), s.config->>'base_id', s.tables"
+	" c.value, s.upstream_url::text, s.paused, coalesce(st.ready_at IS NOT NULL AND st.state <> 'discovering', false), s.config->>'base_id', s.tables,"
+	" CASE WHEN s.config ? 'poll_interval' THEN sequin._interval_us(s.config->>'poll_interval') END,"
+	" CASE WHEN s.config ? 'sweep_interval' THEN sequin._interval_us(s.config->>'sweep_interval') END,"
+	" CASE WHEN s.config ? 'schema_interval' THEN sequin._interval_us(s.config->>'schema_interval') END"
 	" FROM sequin.sync s"
 	" LEFT JOIN pg_catalog.pg_roles r ON r.rolname = s.owner"
 	" LEFT JOIN sequin.credential c ON c.sync = s.name"
@@ -49,6 +52,15 @@ read_view(CatalogSync *sync, MemoryContext cx, uint64 row)
 	sync->view.base_id = catalog_text(cx, row, 12);
 	sync->view.tables = catalog_texts(cx, row, 13, &sync->view.ntables);
 	sync->view.schema = NULL;	/* catalog_schema.c sets it once there is something in it */
+}
+
+static int64
+read_interval(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		us = catalog_datum(row, column, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(us);
 }
 
 /* False: a provider that this library does not have. */
@@ -73,6 +85,9 @@ read_sync(CatalogSync *sync, MemoryContext cx, uint64 row)
 	sync->upstream_url = catalog_text(cx, row, 9);
 	sync->paused = catalog_bool(row, 10);
 	sync->ready = catalog_bool(row, 11) && OidIsValid(sync->owner);
+	sync->poll_us = read_interval(row, 14);
+	sync->sweep_us = read_interval(row, 15);
+	sync->schema_us = read_interval(row, 16);
 	return true;
 }
 

@@ -21,11 +21,14 @@
 #include "txn.h"
 
 #define DISCOVERY_TIMEOUT_US (INT64CONST(600) * 1000 * 1000)
+#define SCHEMA_INTERVAL_US (INT64CONST(3600) * 1000 * 1000)
 #define ASK_AGAIN_MS 60000		/* even without a sign of change */
 
-typedef struct Running
+typedef struct Running			/* syncs that are being discovered, or have been */
 {
 	char	   *sync;
+	bool		running;
+	int64		began_at;		/* TimestampTz: the last one */
 	struct Running *next;
 } Running;
 
@@ -48,28 +51,46 @@ static Running *running;
 static uint64 seen_generation = UINT64_MAX;
 static int64_t next_look_us;
 
-static bool
-is_running(const char *sync)
+static Running *
+find_running(const char *sync)
 {
 	for (Running *r = running; r != NULL; r = r->next)
 		if (strcmp(r->sync, sync) == 0)
-			return true;
-	return false;
+			return r;
+	return NULL;
 }
 
-static void
-forget_running(const char *sync)
+static Running *
+make_running(const char *sync)
 {
-	for (Running **r = &running; *r != NULL; r = &(*r)->next)
-		if (strcmp((*r)->sync, sync) == 0)
-		{
-			Running    *gone = *r;
+	Running    *r = find_running(sync);
 
-			*r = gone->next;
-			pfree(gone->sync);
-			pfree(gone);
-			return;
+	if (r != NULL)
+		return r;
+	r = MemoryContextAllocZero(TopMemoryContext, sizeof(*r));
+	r->sync = MemoryContextStrdup(TopMemoryContext, sync);
+	r->next = running;
+	running = r;
+	return r;
+}
+
+/* Syncs that are no more. */
+static void
+forget_dropped(const Catalog *catalog)
+{
+	for (Running **r = &running; *r != NULL;)
+	{
+		Running    *gone = *r;
+
+		if (gone->running || catalog_sync_by_name(catalog, gone->sync) != NULL)
+		{
+			r = &gone->next;
+			continue;
 		}
+		*r = gone->next;
+		pfree(gone->sync);
+		pfree(gone);
+	}
 }
 
 static void
@@ -120,6 +141,16 @@ record_failure_body(void *arg)
 	record_outcome(arg);
 }
 
+/*
+ * How often the API's schema is looked at without a sign of change.  A change feed and unknown fields in
+ * answers tell at once; an hour is for what neither shows.
+ */
+static int64
+schema_interval_us(const CatalogSync *sync)
+{
+	return sync->schema_us > 0 ? sync->schema_us : SCHEMA_INTERVAL_US;
+}
+
 /* In the transaction that made the tables: the sync is ready, for everybody, at its commit. */
 static void
 mark_ready(void *arg, const char *notes)
@@ -127,9 +158,9 @@ mark_ready(void *arg, const char *notes)
 	Errand	   *errand = arg;
 	const char *skipped = errand->conv.notes.p;
 	char	   *text = NULL;
-	Oid			types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID};
-	Datum		args[3];
-	char		nulls[] = {' ', 'n', ' '};
+	Oid			types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID};
+	Datum		args[4];
+	char		nulls[] = {' ', 'n', ' ', ' '};
 
 	if (skipped != NULL || notes != NULL)
 		text = psprintf("%s%s%s", skipped ? skipped : "", skipped && notes ? "; " : "", notes ? notes : "");
@@ -137,14 +168,17 @@ mark_ready(void *arg, const char *notes)
 	args[1] = text ? CStringGetTextDatum(text) : (Datum) 0;
 	nulls[1] = text ? ' ' : 'n';
 	args[2] = TimestampTzGetDatum(errand->asked_at);
-	if (SPI_execute_with_args("INSERT INTO sequin.sync_state AS t (sync, state, last_error, last_error_at, ready_at, attempts, next_attempt_at) "
-							  "SELECT s.name, 'ready', $2, CASE WHEN $2 IS NOT NULL THEN pg_catalog.now() END, pg_catalog.now(), 0, NULL "
+	args[3] = Int64GetDatum(schema_interval_us(errand->sync) / 1000);
+	if (SPI_execute_with_args("INSERT INTO sequin.sync_state AS t (sync, state, last_error, last_error_at, ready_at, attempts, next_attempt_at, checked_at) "
+							  "SELECT s.name, 'ready', $2, CASE WHEN $2 IS NOT NULL THEN pg_catalog.now() END, pg_catalog.now(), 0, "
+							  "  pg_catalog.now() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $4 OPERATOR(pg_catalog./) 1000.0), $3 "
 							  "FROM sequin.sync s WHERE s.name OPERATOR(pg_catalog.=) $1 "
 							  "ON CONFLICT (sync) DO UPDATE SET state = 'ready', last_error = excluded.last_error, "
 							  "  last_error_at = excluded.last_error_at, ready_at = COALESCE(t.ready_at, excluded.ready_at), "
 							  /* what was changed while we asked wants another look */
-							  "  attempts = 0, next_attempt_at = CASE WHEN t.next_attempt_at OPERATOR(pg_catalog.>) $3 THEN t.next_attempt_at END",
-							  3, types, args, nulls, false, 0) != SPI_OK_INSERT)
+							  "  attempts = 0, checked_at = excluded.checked_at, next_attempt_at = CASE WHEN t.next_attempt_at OPERATOR(pg_catalog.>) $3 "
+							  "  AND t.next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.now() THEN t.next_attempt_at ELSE excluded.next_attempt_at END",
+							  4, types, args, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "sequin_proxy: could not record the state of a sync");
 	shared_config_changed();
 }
@@ -172,7 +206,7 @@ on_discovered(Errand *errand)
 		record_failure(sync, error.message);
 	else
 		ereport(LOG, (errmsg("sequin_proxy: sync \"%s\" is ready: %d collections", sync, errand->conv.schema.ncollections)));
-	forget_running(sync);
+	make_running(sync)->running = false;
 	next_look_us = 0;
 	errand_free(errand);
 }
@@ -182,20 +216,29 @@ start_discovery(Loop *loop, const char *name)
 {
 	Catalog    *catalog = catalog_current();
 	CatalogSync *sync = catalog ? catalog_sync_by_name(catalog, name) : NULL;
+	Running    *r = make_running(name);
 	Errand	   *errand;
-	Running    *r;
 
-	if (sync == NULL || is_running(name))
+	if (sync == NULL || r->running)
 		return;
+	r->began_at = GetCurrentTimestamp();
 	errand = errand_create(loop->errands, catalog, sync, LIMIT_SYNC, STR_NULL, clock_us() + DISCOVERY_TIMEOUT_US);
 	if (errand == NULL)
 		return;
-	r = MemoryContextAlloc(TopMemoryContext, sizeof(*r));
-	r->sync = MemoryContextStrdup(TopMemoryContext, name);
-	r->next = running;
-	running = r;
+	r->running = true;
 	errand->done = on_discovered;
 	errand_discover(errand, NULL);
+}
+
+bool
+discovery_wanted(Loop *loop, const char *sync, int64 after)
+{
+	Running    *r = find_running(sync);
+
+	if (r == NULL || r->began_at < after)
+		start_discovery(loop, sync);
+	r = find_running(sync);
+	return r != NULL && r->running;
 }
 
 int
@@ -221,6 +264,7 @@ discovery_turn(Loop *loop)
 	}
 	if (due.next_ms >= 0)
 		next_look_us = Min(next_look_us, now + (due.next_ms + 1) * 1000);
+	forget_dropped(catalog);
 	for (int i = 0; i < due.nsyncs; i++)
 		start_discovery(loop, due.syncs[i]);
 	return (int) ((next_look_us - now) / 1000) + 1;

@@ -49,6 +49,60 @@ shared_init(void)
 		pg_atomic_init_u64(&shared->slots[i].generation, 0);
 }
 
+/* Its place in the list; where there is none the oldest gives way, and what it wanted is asked of everybody.  mutex is held. */
+static SharedWanted *
+wanted_place(const uint8 sync[16])
+{
+	SharedWanted *oldest = &shared->wanted[0];
+
+	for (int i = 0; i < SHARED_WANTED; i++)
+	{
+		SharedWanted *w = &shared->wanted[i];
+
+		if (memcmp(w->sync, sync, sizeof(w->sync)) == 0)
+			return w;
+		if (Max(w->polled, w->swept) < Max(oldest->polled, oldest->swept))
+			oldest = w;
+	}
+	shared->wanted_of_all.polled = Max(shared->wanted_of_all.polled, oldest->polled);
+	shared->wanted_of_all.swept = Max(shared->wanted_of_all.swept, oldest->swept);
+	memset(oldest, 0, sizeof(*oldest));
+	memcpy(oldest->sync, sync, sizeof(oldest->sync));
+	return oldest;
+}
+
+TimestampTz
+shared_want(const uint8 sync[16], bool swept)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	SharedWanted *w;
+
+	SpinLockAcquire(&shared->mutex);
+	w = wanted_place(sync);
+	if (swept)
+		w->swept = Max(w->swept, now);
+	else
+		w->polled = Max(w->polled, now);
+	SpinLockRelease(&shared->mutex);
+	shared_wake(SHARED_SYNC_SLOT);
+	return now;
+}
+
+void
+shared_wanted(const uint8 sync[16], TimestampTz *polled, TimestampTz *swept)
+{
+	SpinLockAcquire(&shared->mutex);
+	*polled = shared->wanted_of_all.polled;
+	*swept = shared->wanted_of_all.swept;
+	for (int i = 0; i < SHARED_WANTED; i++)
+		if (memcmp(shared->wanted[i].sync, sync, sizeof(shared->wanted[i].sync)) == 0)
+		{
+			*polled = Max(*polled, shared->wanted[i].polled);
+			*swept = Max(*swept, shared->wanted[i].swept);
+		}
+	SpinLockRelease(&shared->mutex);
+}
+
 void
 shared_claim_slot(int slot)
 {

@@ -51,13 +51,25 @@ typedef struct WorkerSlot
 	WorkerStats stats;
 } WorkerSlot;
 
+/* What wait_for asked of the sync process: polls and sweeps of a sync that begin after these times. */
+typedef struct SharedWanted
+{
+	uint8		sync[16];
+	TimestampTz polled;			/* 0: nobody asked */
+	TimestampTz swept;
+} SharedWanted;
+
+#define SHARED_WANTED 64
+
 typedef struct SharedState
 {
 	TimestampTz started_at;			/* when this shared memory was made: at the postmaster's start and after a crash */
 	pg_atomic_uint64 generation;	/* bumped at the commit of every configuration change */
 	pg_atomic_uint32 stop_for_drop;	/* OID of the database that is being dropped; 0: none */
 	pg_atomic_uint32 kick;			/* bumped to ask the sync process for a look at its work at once */
-	slock_t		mutex;				/* guards pid and latch of the slots */
+	slock_t		mutex;				/* guards pid and latch of the slots, and what is wanted */
+	SharedWanted wanted[SHARED_WANTED];
+	SharedWanted wanted_of_all;		/* what was asked of syncs that had no place in the list any more: of every sync, then */
 	WorkerSlot	slots[SHARED_SLOTS];
 } SharedState;
 
@@ -70,6 +82,10 @@ extern void shared_claim_slot(int slot);	/* worker start; ereports when taken */
 extern void shared_release_slot(void);		/* before_shmem_exit */
 extern void shared_wake(int slot);			/* sets that worker's latch; safe when it is gone */
 extern void shared_wake_all(void);
+
+/* Notes that a poll (or sweep) of that sync is wanted which begins after the time that is returned; wakes the sync process. */
+extern TimestampTz shared_want(const uint8 sync[16], bool swept);
+extern void shared_wanted(const uint8 sync[16], TimestampTz *polled, TimestampTz *swept);
 
 /*
  * Marks that this transaction changes the configuration: at its commit, and only then, the

@@ -15,6 +15,8 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
 
 #include "names.h"
 #include "provider.h"
@@ -29,6 +31,7 @@ SQL_FUNCTION(sequin_in_worker);
 SQL_FUNCTION(sequin_is_own_xid);
 SQL_FUNCTION(sequin_providers);
 SQL_FUNCTION(sequin_table_name);
+SQL_FUNCTION(sequin_want);
 
 void
 sql_require_preload(void)
@@ -72,6 +75,14 @@ sequin_config_changed(PG_FUNCTION_ARGS)
 	shared_config_changed();
 	/* AFTER triggers: the result is ignored */
 	return PointerGetDatum(trigger->tg_trigtuple);
+}
+
+/* sequin._want(id, swept): the time after which the poll or sweep has to begin. */
+Datum
+sequin_want(PG_FUNCTION_ARGS)
+{
+	sql_require_preload();
+	PG_RETURN_TIMESTAMPTZ(shared_want(PG_GETARG_UUID_P(0)->data, PG_GETARG_BOOL(1)));
 }
 
 Datum

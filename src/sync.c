@@ -1,9 +1,8 @@
 /*
  * sync.c - the sync process: one background worker that drives all syncs.
  *
- * Puts the loop and the tasks together: discovery.c and recovery.c now, backfill, polls and sweeps
- * later.  Owns no state of its own; takes rate-limit slots only as LIMIT_SYNC, behind every
- * proxied request.
+ * Puts the loop and the tasks together: discovery.c, recovery.c and sync_tables.c.  Owns no state of its
+ * own; takes rate-limit slots only as LIMIT_SYNC, behind every proxied request.
  */
 #include "postgres.h"
 
@@ -51,6 +50,7 @@ sync_turn(Loop *loop, MemoryContext cx)
 	pacer_turn(loop->pacer);
 	errand_turn(loop->errands);
 	wait = sooner(discovery_turn(loop), recovery_turn(loop));
+	wait = sooner(wait, tables_turn(loop));
 	save_limits();
 	pacer_turn(loop->pacer);	/* what was just begun */
 	if (errand_turn(loop->errands) > 0)

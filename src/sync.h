@@ -1,8 +1,8 @@
 /*
- * sync.h - the sync process: discovers each sync's schema, retries deferred writes.
+ * sync.h - the sync process: discovers each sync's schema, fills its tables and keeps them fresh,
+ * retries deferred writes.
  *
- * Its entry point is sequin_sync_main, registered in sequin_proxy.c.  Backfill, polls and sweeps
- * join it later; they share its loop, errands and limiter.
+ * Its entry point is sequin_sync_main, registered in sequin_proxy.c.
  */
 #ifndef SEQUIN_SYNC_H
 #define SEQUIN_SYNC_H
@@ -18,5 +18,13 @@ extern int	recovery_turn(Loop *loop);
 
 /* discovery.c: brings every sync from new to ready; once per turn; ms until it wants to run again, -1: never. */
 extern int	discovery_turn(Loop *loop);
+/*
+ * A discovery of that sync that begins after `after` is wanted: starts one, unless one has been tried since.  True: it is
+ * still under way.
+ */
+extern bool discovery_wanted(Loop *loop, const char *sync, int64 after);
+
+/* sync_tables.c: fills the tables of every sync that is ready and keeps them fresh; once per turn; ms until it wants to run again. */
+extern int	tables_turn(Loop *loop);
 
 #endif

@@ -1,0 +1,95 @@
+/*
+ * mirror_scan.c - reading ids back from mirror tables (mirror_scan.h).
+ *
+ * Owns the two questions that a sweep asks of a table: which rows has it, and which of these are
+ * older than what the API shows.  Reads as the role that owns the sync, so that a view or policy
+ * in the table's place gets no rights of ours.  Never writes.
+ */
+#include "mirror_internal.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "mirror_scan.h"
+
+#define UNIX_EPOCH_US (INT64CONST(946684800) * USECS_PER_SEC)
+
+static uint64
+execute_as_owner(CatalogSync *sync, MirrorPlan *plan, Datum *values, const char *nulls)
+{
+	Oid			user;
+	int			context;
+	uint64		n;
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(sync->owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	n = mirror_execute(plan->plan, values, nulls);
+	SetUserIdAndSecContext(user, context);
+	return n;
+}
+
+/* NULL: nothing to read from. */
+static MirrorTable *
+open_records(CatalogSync *sync, SchemaCollection *c)
+{
+	if (c == NULL || c->kind != COLLECTION_RECORDS || !c->enabled || !OidIsValid(sync->owner))
+		return NULL;
+	mirror_tables_begin();
+	return mirror_table_open(sync, c);
+}
+
+int
+mirror_scan_ids(CatalogSync *sync, SchemaCollection *c, const char *after, TimestampTz before, int limit, char ***ids)
+{
+	MirrorTable *t = open_records(sync, c);
+	Oid			types[] = {TEXTOID, TIMESTAMPTZOID, INT8OID};
+	Datum		values[] = {CStringGetTextDatum(after ? after : ""), TimestampTzGetDatum(before), Int64GetDatum(limit)};
+	uint64		n;
+
+	if (t == NULL)
+		return 0;
+	n = execute_as_owner(sync, mirror_table_plan(t, psprintf("SELECT id FROM %s WHERE id OPERATOR(pg_catalog.>) $1 AND"
+															 " (_sync_updated_at IS NULL OR _sync_updated_at OPERATOR(pg_catalog.<) $2)"
+															 " ORDER BY id LIMIT $3", t->quoted), 3, types), values, NULL);
+	*ids = palloc(sizeof(char *) * (n + 1));
+	for (uint64 i = 0; i < n; i++)
+		(*ids)[i] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+	return (int) n;
+}
+
+static Datum
+times_array(const int64 *versions, int n)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * (n + 1));
+
+	for (int i = 0; i < n; i++)
+		elems[i] = TimestampTzGetDatum(versions[i] == TIME_NONE ? DT_NOEND : versions[i] - UNIX_EPOCH_US);
+	return PointerGetDatum(construct_array(elems, n, TIMESTAMPTZOID, 8, true, TYPALIGN_DOUBLE));
+}
+
+int
+mirror_scan_stale(CatalogSync *sync, SchemaCollection *c, const Str *ids, const int64 *versions, int n, int **stale)
+{
+	MirrorTable *t = open_records(sync, c);
+	Oid			types[] = {TEXTARRAYOID, TIMESTAMPTZARRAYOID};
+	Datum		values[2];
+	const char *fresh = sync->provider->has_updated_at ? "m.updated_at OPERATOR(pg_catalog.>=) x.version" : "false";
+	uint64		found;
+	bool		isnull;
+
+	if (t == NULL || n == 0)
+		return 0;
+	values[0] = mirror_texts(ids, n);
+	values[1] = times_array(versions, n);
+	found = execute_as_owner(sync, mirror_table_plan(t, psprintf("SELECT x.n::pg_catalog.int4 FROM ROWS FROM (pg_catalog.unnest($1),"
+																 " pg_catalog.unnest($2)) WITH ORDINALITY AS x(id, version, n)"
+																 " WHERE NOT EXISTS (SELECT FROM %s m WHERE m.id OPERATOR(pg_catalog.=) x.id"
+																 " AND %s)", t->quoted, fresh), 2, types), values, NULL);
+	*stale = palloc(sizeof(int) * (found + 1));
+	for (uint64 i = 0; i < found; i++)
+		(*stale)[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)) - 1;
+	return (int) found;
+}
