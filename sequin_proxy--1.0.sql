@@ -347,6 +347,13 @@ BEGIN
 			USING ERRCODE = 'invalid_parameter_value',
 				HINT = 'Give config => ''{"base_id": "app..."}'': "app" and 14 letters or digits, from the base''s URL.';
 	END IF;
+	-- CASE: the order in which AND and OR look at their sides is not promised
+	IF (CASE jsonb_typeof(p_config->'sync_reserve') WHEN 'number' THEN (p_config->>'sync_reserve')::numeric NOT BETWEEN 0 AND 0.9
+			ELSE p_config ? 'sync_reserve' END) THEN
+		RAISE EXCEPTION 'invalid sync_reserve %', left((p_config->'sync_reserve')::text, 40)
+			USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'Give a number from 0 to 0.9: the share of each rate limit that the sync may use while proxied requests wait.';
+	END IF;
 	PERFORM sequin._check_intervals(p_config);
 END $$;
 

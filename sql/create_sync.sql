@@ -31,6 +31,8 @@ SELECT pg_temp.refused($$SELECT sequin.create_sync('ab', NULL)$$);
 SELECT pg_temp.refused($$SELECT sequin.create_sync('ab', 'airtable')$$);
 SELECT pg_temp.refused($$SELECT sequin.create_sync('ab', 'airtable', config => '{"base_id": "appshort"}')$$);
 SELECT pg_temp.refused($$SELECT sequin.create_sync('ab', 'hubspot', config => '[]')$$);
+SELECT pg_temp.refused(format('SELECT sequin.create_sync(%L, %L, config => %L)', 'ab', 'hubspot', format('{"sync_reserve": %s}', r)))
+	FROM unnest(ARRAY['-0.1', '0.91', '1e100', '"0.1"', 'null', 'true']) r;
 SELECT pg_temp.refused($$SELECT sequin.create_sync('ab', 'hubspot', auth => 'basic')$$);
 SELECT pg_temp.refused($$SELECT sequin.create_sync('ab', 'hubspot', tables => '{}')$$);
 SELECT pg_temp.refused($$SELECT sequin.create_sync('ab', 'hubspot', tables => ARRAY['contacts', ''])$$);

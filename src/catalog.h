@@ -40,6 +40,7 @@ typedef struct CatalogSync
 	Schema		schema;			/* as mirrored; view.schema points here */
 	LimitRecord *limits[RATE_MAX_BUCKETS];
 	int			nlimits;
+	double		sync_reserve;	/* of the limits, for the sync process: limiter.h */
 } CatalogSync;
 
 typedef struct CatalogKey

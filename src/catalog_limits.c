@@ -120,6 +120,7 @@ catalog_read_limits(Catalog *catalog)
 
 		take_rows(&specs, sync->view.name, rows, &next);
 		complete(&specs, sync->provider);
-		sync->nlimits = limiter_configure(sync->key, sync->view.name, specs.items, specs.count, sync->limits);
+		sync->nlimits = limiter_configure(sync->key, sync->view.name, specs.items, specs.count, sync->sync_reserve,
+										  sync->limits);
 	}
 }

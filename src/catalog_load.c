@@ -35,7 +35,10 @@ static const char sync_query[] =
 	" c.value, s.upstream_url::text, s.paused, coalesce(st.ready_at IS NOT NULL AND st.state <> 'discovering', false), s.config->>'base_id', s.tables,"
 	" CASE WHEN s.config ? 'poll_interval' THEN sequin._interval_us(s.config->>'poll_interval') END,"
 	" CASE WHEN s.config ? 'sweep_interval' THEN sequin._interval_us(s.config->>'sweep_interval') END,"
-	" CASE WHEN s.config ? 'schema_interval' THEN sequin._interval_us(s.config->>'schema_interval') END"
+	" CASE WHEN s.config ? 'schema_interval' THEN sequin._interval_us(s.config->>'schema_interval') END,"
+	/* checked when it was set; a value that got past that must not take the catalog down */
+	" CASE WHEN jsonb_typeof(s.config->'sync_reserve') = 'number'"
+	"  THEN greatest(0, least(0.9, (s.config->>'sync_reserve')::numeric))::float8 ELSE 0 END"
 	" FROM sequin.sync s"
 	" LEFT JOIN pg_catalog.pg_roles r ON r.rolname = s.owner"
 	" LEFT JOIN sequin.credential c ON c.sync = s.name"
@@ -84,6 +87,7 @@ read_sync(CatalogSync *sync, MemoryContext cx, uint64 row)
 	sync->credential = catalog_text(cx, row, 8);
 	sync->upstream_url = catalog_text(cx, row, 9);
 	sync->paused = catalog_bool(row, 10);
+	sync->sync_reserve = DatumGetFloat8(catalog_datum(row, 17, &isnull));
 	sync->ready = catalog_bool(row, 11) && OidIsValid(sync->owner);
 	sync->poll_us = read_interval(row, 14);
 	sync->sweep_us = read_interval(row, 15);

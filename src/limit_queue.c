@@ -3,7 +3,7 @@
  *
  * Owns nothing: it works on a LimitQueue and its LimitWindows in shared memory, called by
  * limiter.c under the record's spinlock.  So it must never fail, block, allocate or loop for
- * longer than O(windows + waiting places).  The unit test drives it with a simulated clock.
+ * longer than O(windows + waiting places), and O(a window's cells) where the sync has a share.  The unit test drives it with a simulated clock.
  */
 #include "limit_queue.h"
 
@@ -129,11 +129,7 @@ limit_queue_waiting(const LimitQueue *queue)
 int64_t
 limit_queue_reserved(const LimitQueue *queue, LimitParty party)
 {
-	int64_t		n = 0;
-
-	for (int place = 0; place < LIMIT_PLACES; place++)
-		n += queue->places[place].reserved[party];
-	return n;
+	return queue->reserved[party];
 }
 
 /* When a slot can be taken as far as blocks and windows go; now_us if at once; INT64_MAX: not by time alone. */
@@ -166,9 +162,76 @@ first_in_line(const LimitQueue *queue)
 }
 
 static bool
-anybody_waits(const LimitQueue *queue)
+any(const LimitSet *set)
 {
-	return (queue->waiting.bits[0] | queue->waiting.bits[1]) != 0;
+	return (set->bits[0] | set->bits[1]) != 0;
+}
+
+/* How many of a window's slots the sync may hold while tickets wait; it is below the limit but where that is one. */
+static int64_t
+share_of(const LimitQueue *queue, const RateWindow *w)
+{
+	int64_t		share = (int64_t) ((double) w->limit * queue->sync_share + 1e-6);
+
+	return share < 1 ? 1 : share;
+}
+
+/* When the sync is below its share in every window; now_us if it is; INT64_MAX: not by time alone. */
+static int64_t
+share_opens_at(const LimitQueue *queue, LimitWindows *windows, int64_t now_us)
+{
+	int64_t		at = now_us;
+
+	if (queue->sync_share <= 0)
+		return INT64_MAX;
+	for (int i = 0; i < windows->count; i++)
+	{
+		RateWindow *w = limit_window(windows, i);
+		int64_t		share = share_of(queue, w);
+		int64_t		next = share == w->limit && queue->sync_was_last ? INT64_MAX
+			: rate_window_next_of(w, LIMIT_SYNC, queue->reserved[LIMIT_SYNC], share, now_us);
+
+		if (next > at)
+			at = next;
+	}
+	return at;
+}
+
+static int64_t
+after(int64_t at_us, int64_t delay_us)
+{
+	return at_us < INT64_MAX ? at_us + delay_us : at_us;
+}
+
+/* When the sync should ask, given when a slot comes free; INT64_MAX: somebody will have to call it. */
+static int64_t
+sync_turn_at(const LimitQueue *queue, LimitWindows *windows, int64_t opens_at_us, int64_t now_us)
+{
+	int64_t		share_at;
+	int64_t		stuck_at;
+
+	if (first_in_line(queue) < 0)
+		return opens_at_us;
+	share_at = share_opens_at(queue, windows, now_us);
+	if (share_at < opens_at_us)
+		share_at = opens_at_us;
+	/* should those who wait not come for their slots, nobody would call it */
+	stuck_at = after(opens_at_us, LIMIT_STUCK_US);
+	return share_at < stuck_at ? share_at : stuck_at;
+}
+
+/*
+ * When the first in line should ask.  Also when the slot will be the sync's: should that not come,
+ * this one will be there, and start the clock of its patience.
+ */
+static int64_t
+proxy_turn_at(const LimitQueue *queue, int64_t opens_at_us)
+{
+	int64_t		held_until = queue->sync_open_since_us + LIMIT_SYNC_PATIENCE_US;
+
+	if (queue->sync_open_since_us == 0 || !any(&queue->sync_claims) || opens_at_us > held_until)
+		return opens_at_us;
+	return held_until;
 }
 
 static void
@@ -189,16 +252,24 @@ limit_queue_review(LimitQueue *queue, LimitWindows *windows, int64_t now_us, Lim
 {
 	int			first = first_in_line(queue);
 	const LimitSet *syncs = &queue->sync_refused;
+	int64_t		at;
 
+	if (first < 0 && !any(syncs))
+		return;
+	at = opens_at(queue, windows, now_us);
 	if (first >= 0)
-		call(queue, first, LIMIT_PROXY, opens_at(queue, windows, now_us), wake);
-	else if (!anybody_waits(queue) && (syncs->bits[0] | syncs->bits[1]) != 0)
-	{
-		int64_t		at = opens_at(queue, windows, now_us);
+		call(queue, first, LIMIT_PROXY, proxy_turn_at(queue, at), wake);
+	if (any(syncs))
+		at = sync_turn_at(queue, windows, at, now_us);
+	for (int i = limit_set_next(syncs, 0); i >= 0; i = limit_set_next(syncs, i + 1))
+		call(queue, i, LIMIT_SYNC, at, wake);
+}
 
-		for (int i = limit_set_next(syncs, 0); i >= 0; i = limit_set_next(syncs, i + 1))
-			call(queue, i, LIMIT_SYNC, at, wake);
-	}
+void
+limit_queue_set_share(LimitQueue *queue, LimitWindows *windows, double sync_share, int64_t now_us, LimitSet *wake)
+{
+	queue->sync_share = sync_share;
+	limit_queue_review(queue, windows, now_us, wake);
 }
 
 static void
@@ -246,7 +317,7 @@ limit_queue_publish(LimitQueue *queue, LimitWindows *windows, int place, uint64_
  * passed over; else *until_us says when that will be.
  */
 static bool
-patience_ends(LimitQueue *queue, int first, int64_t now_us, int64_t *until_us)
+patience_ends(LimitQueue *queue, int first, int64_t patience_us, int64_t now_us, int64_t *until_us)
 {
 	uint64_t	ticket = queue->places[first].oldest;
 
@@ -255,8 +326,30 @@ patience_ends(LimitQueue *queue, int first, int64_t now_us, int64_t *until_us)
 		queue->open_ticket = ticket;
 		queue->open_since_us = now_us;
 	}
-	*until_us = queue->open_since_us + LIMIT_PATIENCE_US;
+	*until_us = queue->open_since_us + patience_us;
 	return now_us >= *until_us;
+}
+
+static void
+pass_over(LimitQueue *queue, int place)
+{
+	limit_set_add(&queue->absent, place);
+	queue->places[place].told_us[LIMIT_PROXY] = 0;
+}
+
+/* A slot is free: is it held for a sync's share?  Then *until_us says how long at most. */
+static bool
+held_for_sync(LimitQueue *queue, LimitWindows *windows, int64_t now_us, int64_t *until_us)
+{
+	if (!any(&queue->sync_claims) || share_opens_at(queue, windows, now_us) > now_us)
+		return false;
+	if (queue->sync_open_since_us == 0)
+		queue->sync_open_since_us = now_us;
+	*until_us = queue->sync_open_since_us + LIMIT_SYNC_PATIENCE_US;
+	if (now_us < *until_us)
+		return true;
+	memset(&queue->sync_claims, 0, sizeof(LimitSet));
+	return false;
 }
 
 /* May this ticket have the next slot?  If not, but one is open, *retry_at_us says when those before it are passed over. */
@@ -269,33 +362,64 @@ is_its_turn(LimitQueue *queue, uint64_t ticket, bool open, int64_t now_us, int64
 
 		if (first < 0 || queue->places[first].oldest >= ticket)
 			return true;
-		if (!open || !patience_ends(queue, first, now_us, retry_at_us))
+		if (!open || !patience_ends(queue, first, LIMIT_PATIENCE_US, now_us, retry_at_us))
 			return false;
-		limit_set_add(&queue->absent, first);
-		queue->places[first].told_us[LIMIT_PROXY] = 0;
+		pass_over(queue, first);
 	}
 }
 
 static bool
-may_take(LimitQueue *queue, LimitParty party, uint64_t ticket, int64_t opens_at_us, int64_t now_us,
-		 int64_t *retry_at_us)
+proxy_may_take(LimitQueue *queue, LimitWindows *windows, uint64_t ticket, int64_t opens_at_us, int64_t now_us,
+			   int64_t *retry_at_us)
 {
 	bool		open = opens_at_us <= now_us;
 
 	*retry_at_us = opens_at_us;
-	if (party == LIMIT_SYNC)
-	{
-		if (!anybody_waits(queue))
-			return open;
-		*retry_at_us = INT64_MAX;
-		return false;
-	}
 	if (is_its_turn(queue, ticket, open, now_us, retry_at_us))
-		return open;
+		return open && !held_for_sync(queue, windows, now_us, retry_at_us);
 	/* should those before it not come for their slots, nobody would call it */
 	if (!open)
 		*retry_at_us = (opens_at_us < INT64_MAX ? opens_at_us : now_us + LIMIT_RECHECK_US) + LIMIT_PATIENCE_US;
 	return false;
+}
+
+static bool
+sync_may_take(LimitQueue *queue, LimitWindows *windows, int64_t opens_at_us, int64_t now_us, int64_t *retry_at_us)
+{
+	int64_t		share_at;
+	int			first;
+
+	if (opens_at_us > now_us)
+	{
+		*retry_at_us = sync_turn_at(queue, windows, opens_at_us, now_us);
+		return false;
+	}
+	share_at = share_opens_at(queue, windows, now_us);
+	if (share_at <= now_us)
+		return true;
+	while ((first = first_in_line(queue)) >= 0)
+	{
+		if (!patience_ends(queue, first, LIMIT_STUCK_US, now_us, retry_at_us))
+		{
+			if (share_at < *retry_at_us)
+				*retry_at_us = share_at;
+			return false;
+		}
+		pass_over(queue, first);
+	}
+	return true;
+}
+
+static void
+note_grant(LimitQueue *queue, LimitPlace *p, LimitParty party)
+{
+	p->reserved[party]++;
+	queue->reserved[party]++;
+	queue->sync_was_last = party == LIMIT_SYNC;
+	/* whoever was being waited for has had its chance, or has it anew at the next slot */
+	queue->sync_open_since_us = 0;
+	if (party == LIMIT_SYNC)
+		queue->open_ticket = 0;
 }
 
 bool
@@ -303,22 +427,35 @@ limit_queue_take(LimitQueue *queue, LimitWindows *windows, int place, LimitParty
 				 int64_t *retry_at_us, LimitSet *wake)
 {
 	LimitPlace *p = &queue->places[place];
+	int64_t		opens_at_us = opens_at(queue, windows, now_us);
 	bool		granted;
 
 	p->told_us[party] = 0;
-	limit_set_remove(party == LIMIT_SYNC ? &queue->sync_refused : &queue->absent, place);
-	granted = may_take(queue, party, ticket, opens_at(queue, windows, now_us), now_us, retry_at_us);
+	if (party == LIMIT_SYNC)
+	{
+		limit_set_remove(&queue->sync_refused, place);
+		limit_set_remove(&queue->sync_claims, place);
+		granted = sync_may_take(queue, windows, opens_at_us, now_us, retry_at_us);
+	}
+	else
+	{
+		limit_set_remove(&queue->absent, place);
+		granted = proxy_may_take(queue, windows, ticket, opens_at_us, now_us, retry_at_us);
+	}
 	if (!granted)
 	{
 		p->told_us[party] = *retry_at_us;
 		if (party == LIMIT_SYNC)
+		{
 			limit_set_add(&queue->sync_refused, place);
+			limit_set_add(&queue->sync_claims, place);
+		}
 	}
 	else
 	{
 		for (int i = 0; i < windows->count; i++)
 			rate_window_reserve(limit_window(windows, i));
-		p->reserved[party]++;
+		note_grant(queue, p, party);
 		/* others that wait here: limit_queue_publish follows and says which is the oldest now */
 		if (party == LIMIT_PROXY)
 			set_waiting(queue, place, p->oldest, p->waiting - 1);
@@ -335,6 +472,7 @@ limit_queue_sent(LimitQueue *queue, LimitWindows *windows, int place, LimitParty
 	if (p->reserved[party] <= 0)
 		return;					/* vacated in between: it was stamped then */
 	p->reserved[party]--;
+	queue->reserved[party]--;
 	for (int i = 0; i < windows->count; i++)
 		rate_window_stamp(limit_window(windows, i), now_us, 1, party);
 	limit_queue_review(queue, windows, now_us, wake);
@@ -348,6 +486,7 @@ limit_queue_cancel(LimitQueue *queue, LimitWindows *windows, int place, LimitPar
 	if (p->reserved[party] <= 0)
 		return;
 	p->reserved[party]--;
+	queue->reserved[party]--;
 	for (int i = 0; i < windows->count; i++)
 		rate_window_cancel(limit_window(windows, i));
 	limit_queue_review(queue, windows, now_us, wake);
@@ -356,8 +495,12 @@ limit_queue_cancel(LimitQueue *queue, LimitWindows *windows, int place, LimitPar
 void
 limit_queue_block(LimitQueue *queue, int64_t until_us)
 {
-	if (until_us > queue->blocked_until_us)
-		queue->blocked_until_us = until_us;
+	if (until_us <= queue->blocked_until_us)
+		return;
+	queue->blocked_until_us = until_us;
+	/* what was open is not any more: nobody has missed a chance yet */
+	queue->open_ticket = 0;
+	queue->sync_open_since_us = 0;
 }
 
 void
@@ -388,10 +531,12 @@ limit_queue_vacate(LimitQueue *queue, LimitWindows *windows, int place, int64_t 
 	{
 		for (int i = 0; i < windows->count; i++)
 			rate_window_stamp(limit_window(windows, i), now_us, p->reserved[party], party);
+		queue->reserved[party] -= p->reserved[party];
 		p->reserved[party] = 0;
 		p->told_us[party] = 0;
 	}
 	limit_set_remove(&queue->sync_refused, place);
+	limit_set_remove(&queue->sync_claims, place);
 	set_waiting(queue, place, 0, 0);
 	limit_queue_review(queue, windows, now_us, wake);
 }

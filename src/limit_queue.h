@@ -5,12 +5,17 @@
  * A LimitQueue holds, per process ("place"), the oldest ticket that waits there, what it has
  * reserved and when it means to ask again.  The rules:
  *  - a slot goes to the lowest waiting ticket of all places; LIMIT_SYNC gets one only when no
- *    ticket waits;
+ *    ticket waits, but for its share:
+ *  - sync_share of each window (at least one slot, when it is not 0) is kept for a sync that wants
+ *    it: while its own count is below that in every window, the next slot is the sync's, before
+ *    any ticket; in a window of one slot the two parties take turns;
  *  - whoever is next in line has always been told a time to ask again that is not later than the
  *    moment at which a slot comes free; when a call makes that moment earlier, or somebody else
  *    next in line, the call returns whom to wake;
  *  - a place that does not come for its slot within LIMIT_PATIENCE_US (its process is busy in a
- *    transaction) is passed over by other proxied requests until it asks again.
+ *    transaction) is passed over by other proxied requests until it asks again, and by the sync
+ *    after LIMIT_STUCK_US; a sync that does not come for its share within LIMIT_SYNC_PATIENCE_US
+ *    (it is busy, or wants it no more) has no claim until it asks again.
  */
 #ifndef SEQUIN_LIMIT_QUEUE_H
 #define SEQUIN_LIMIT_QUEUE_H
@@ -19,6 +24,8 @@
 
 #define LIMIT_PLACES 65				/* SHARED_SLOTS */
 #define LIMIT_PATIENCE_US 25000
+#define LIMIT_STUCK_US 100000
+#define LIMIT_SYNC_PATIENCE_US 10000
 #define LIMIT_RECHECK_US 75000		/* who is not first asks again after this long when no moment is known */
 
 typedef struct LimitSet				/* of places */
@@ -38,11 +45,16 @@ typedef struct LimitQueue
 {
 	uint64_t	last_ticket;
 	int64_t		blocked_until_us;
+	double		sync_share;			/* 0 .. 0.9 */
+	int64_t		reserved[RATE_PARTIES];	/* of all places */
 	uint64_t	open_ticket;		/* the ticket that was first in line, with a slot free, ... */
 	int64_t		open_since_us;		/* ... when somebody else was refused for it */
 	LimitSet	waiting;			/* places with oldest != 0 */
 	LimitSet	sync_refused;		/* places with told_us[LIMIT_SYNC] != 0 */
 	LimitSet	absent;				/* passed over */
+	LimitSet	sync_claims;		/* places whose LIMIT_SYNC was refused and has not been passed over since */
+	int64_t		sync_open_since_us;	/* since when a slot is held for a claim; 0: none is */
+	bool		sync_was_last;		/* to get a slot */
 	LimitPlace	places[LIMIT_PLACES];
 } LimitQueue;
 
@@ -62,6 +74,8 @@ extern bool limit_windows_match(LimitWindows *windows, const RateSpec *specs, in
 extern void limit_windows_carry(LimitWindows *to, LimitWindows *from, const LimitQueue *queue, int64_t now_us);
 
 extern void limit_queue_init(LimitQueue *queue);
+extern void limit_queue_set_share(LimitQueue *queue, LimitWindows *windows, double sync_share, int64_t now_us,
+								  LimitSet *wake);
 extern bool limit_queue_idle(const LimitQueue *queue);		/* nothing waits, nothing is reserved */
 extern int	limit_queue_waiting(const LimitQueue *queue);
 extern int64_t limit_queue_reserved(const LimitQueue *queue, LimitParty party);

@@ -252,6 +252,18 @@ registry_update(SharedLimit *limit, const char *sync_name, const RateSpec *specs
 }
 
 void
+registry_set_share(SharedLimit *limit, double sync_share)
+{
+	LimitWindows *windows = registry_windows(limit);
+	LimitSet	wake = {0};
+
+	SpinLockAcquire(&limit->mutex);
+	limit_queue_set_share(&limit->queue, windows, sync_share, clock_us(), &wake);
+	SpinLockRelease(&limit->mutex);
+	registry_wake(&wake);
+}
+
+void
 registry_vacate(int place)
 {
 	SharedLimit *limit;

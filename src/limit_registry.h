@@ -61,6 +61,7 @@ extern bool registry_is_spent(SharedLimit *limit);	/* dropped, and nothing of it
 /* The lock is held exclusively; may ereport, leaving all as it was. */
 extern SharedLimit *registry_add(const LimitKey *key, const char *sync_name, const RateSpec *specs, int nspecs);
 extern void registry_update(SharedLimit *limit, const char *sync_name, const RateSpec *specs, int nspecs);
+extern void registry_set_share(SharedLimit *limit, double sync_share);	/* never ereports */
 
 extern void registry_vacate(int place);			/* in all records */
 extern void registry_wake(const LimitSet *places);

@@ -133,25 +133,26 @@ unlock_record(LimitRecord *record, const LimitSet *wake)
 
 /* Does the handle lead to the record, and is that as these specs want it?  So it is at most reloads. */
 static bool
-is_current(LimitRecord *record, const char *sync_name, const RateSpec *specs, int nspecs)
+is_current(LimitRecord *record, const char *sync_name, const RateSpec *specs, int nspecs, double sync_reserve)
 {
 	bool		same;
 
 	if (record->limit == NULL || !lock_record(record))
 		return false;
 	same = !record->limit->forgotten && strncmp(record->limit->sync_name, sync_name, NAMEDATALEN - 1) == 0 &&
-		limit_windows_match(record->windows, specs, nspecs);
+		limit_windows_match(record->windows, specs, nspecs) && record->limit->queue.sync_share == sync_reserve;
 	unlock_record(record, NULL);
 	return same;
 }
 
 static LimitRecord *
-configure_bucket(const LimitKey *key, const char *sync_name, const RateSpec *specs, int nspecs, bool *is_new)
+configure_bucket(const LimitKey *key, const char *sync_name, const RateSpec *specs, int nspecs, double sync_reserve,
+				 bool *is_new)
 {
 	LimitRecord *record = handle_for(key);
 	SharedLimit *limit;
 
-	if (is_current(record, sync_name, specs, nspecs))
+	if (is_current(record, sync_name, specs, nspecs, sync_reserve))
 		return record;
 	LWLockAcquire(registry_control()->lock, LW_EXCLUSIVE);
 	limit = registry_find(key);
@@ -162,6 +163,7 @@ configure_bucket(const LimitKey *key, const char *sync_name, const RateSpec *spe
 		limit = registry_add(key, sync_name, specs, nspecs);
 		*is_new = true;
 	}
+	registry_set_share(limit, sync_reserve);
 	record->limit = limit;
 	record->epoch = limit->epoch;
 	handle_follow(record);
@@ -199,7 +201,7 @@ seen_before(const RateSpec *specs, int i)
 
 int
 limiter_configure(const uint8_t sync_key[16], const char *sync_name, const RateSpec *specs, int nspecs,
-				  LimitRecord *records[RATE_MAX_BUCKETS])
+				  double sync_reserve, LimitRecord *records[RATE_MAX_BUCKETS])
 {
 	int			nrecords = 0;
 	bool		is_new = false;
@@ -215,7 +217,8 @@ limiter_configure(const uint8_t sync_key[16], const char *sync_name, const RateS
 			continue;
 		memcpy(key.sync, sync_key, sizeof(key.sync));
 		strlcpy(key.bucket, specs[i].bucket, sizeof(key.bucket));
-		records[nrecords++] = configure_bucket(&key, sync_name, picked, npicked, &is_new);
+		records[nrecords++] = configure_bucket(&key, sync_name, picked, npicked, sync_reserve,
+												&is_new);
 	}
 	/* after a crash, a limit that the file does not know would start empty */
 	if (is_new && my_place >= 0)
@@ -307,6 +310,28 @@ limiter_tighten(LimitRecord *record, int64_t window_us, int64_t remaining, int64
 		return;
 	limit_queue_tighten(record->windows, window_us, remaining, asked_at_us, clock_us());
 	unlock_record(record, NULL);
+}
+
+int
+limiter_windows(LimitRecord *record, LimitWindowInfo *out, int max)
+{
+	int64_t		now = clock_us();
+	int			n = 0;
+
+	if (record == NULL || !lock_record(record))
+		return 0;
+	for (int i = 0; i < record->windows->count && n < max; i++)
+	{
+		RateWindow *w = limit_window(record->windows, i);
+		LimitWindowInfo *info = &out[n++];
+
+		info->limit = w->limit;
+		info->period_us = w->period_us;
+		info->used = rate_window_count(w, now);
+		info->used_by_sync = w->logged_by[LIMIT_SYNC] + limit_queue_reserved(&record->limit->queue, LIMIT_SYNC);
+	}
+	unlock_record(record, NULL);
+	return n;
 }
 
 void

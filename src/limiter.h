@@ -3,7 +3,7 @@
  *
  * Each (sync, bucket) has a record in a DSA area: its windows, a block-until time, and a queue of
  * tickets: proxied requests are served in ticket order across all workers; the sync process
- * gets a slot only while no proxied request waits.  A spinlock per record; O(windows) per call;
+ * gets a slot only while no proxied request waits, or within its reserve.  A spinlock per record; O(windows) per call;
  * no call below ereports but those marked so.  Times are CLOCK_MONOTONIC µs (same for all
  * processes of a machine).
  */
@@ -32,10 +32,11 @@ extern void limiter_attach(int slot);		/* once per worker, slot as in shared.h; 
  * Find or make the records of a sync from its specs, one per bucket; when the specs of a known
  * record changed, its windows are rebuilt and what was logged is carried over (never loosened by
  * the change itself).  Called while the catalog loads, inside a transaction; may ereport.
- * sync_key: the sync's uuid.  Returns the count and fills records[] (buckets in order of specs).
+ * sync_key: the sync's uuid; sync_reserve: 0 .. 0.9, the share of each window that LIMIT_SYNC may
+ * have although proxied requests wait (limit_queue.h).  Returns the count and fills records[] (buckets in order of specs).
  */
 extern int	limiter_configure(const uint8_t sync_key[16], const char *sync_name, const RateSpec *specs, int nspecs,
-							  LimitRecord *records[RATE_MAX_BUCKETS]);
+							  double sync_reserve, LimitRecord *records[RATE_MAX_BUCKETS]);
 extern void limiter_forget(const uint8_t sync_key[16]);		/* the sync was dropped; may ereport */
 extern const char *limiter_bucket(const LimitRecord *record);
 
@@ -61,6 +62,17 @@ extern void limiter_cancel(LimitRecord *record, LimitParty party);
 extern void limiter_block(LimitRecord *record, int64_t until_us);		/* 429: only ever moved later */
 /* The API's own remaining count of a window; asked_at_us: when the request that it answered was sent (UpstreamResult). */
 extern void limiter_tighten(LimitRecord *record, int64_t window_us, int64_t remaining, int64_t asked_at_us);
+
+typedef struct LimitWindowInfo
+{
+	int64_t		limit;
+	int64_t		period_us;
+	int64_t		used;			/* sent within the period or about to be, by whomever */
+	int64_t		used_by_sync;	/* of these */
+} LimitWindowInfo;
+
+/* A record's windows as they are now, at most max of them; returns how many; 0: unlimited, or not to be had now. */
+extern int	limiter_windows(LimitRecord *record, LimitWindowInfo *out, int max);
 
 /* A worker's end: reserved slots become sent ones, its waiters vanish. From before_shmem_exit; never ereports. */
 extern void limiter_detach(void);

@@ -69,6 +69,8 @@ extern void rate_window_init(RateWindow *w, int64_t limit, int64_t period_us);
 extern bool rate_window_free(RateWindow *w, int64_t now_us);		/* is there room for one more? (expires old cells) */
 extern int64_t rate_window_next(RateWindow *w, int64_t now_us);	/* when room will come by time alone; now if there is;
 																 * INT64_MAX if only a stamp or cancel can bring it */
+/* When fewer than `most` of one party count, of which `reserved` are not stamped yet; otherwise as rate_window_next. */
+extern int64_t rate_window_next_of(RateWindow *w, int party, int64_t reserved, int64_t most, int64_t now_us);
 extern void rate_window_reserve(RateWindow *w);
 extern void rate_window_stamp(RateWindow *w, int64_t now_us, int64_t count, int party);	/* reserved -> logged */
 extern void rate_window_cancel(RateWindow *w);
