@@ -50,6 +50,7 @@ struct SyncTable
 	int			failures;		/* in a row */
 	int64		retry_at;		/* TimestampTz; SCHEDULE_NEVER */
 	int64		sweep_took_us;
+	int64		late_us;		/* monotonic: the last poll that looked far back */
 	bool		no_down;		/* the API refused these ways; asked again after a restart of the server */
 	bool		no_changes;
 	char		list_seen[STATE_ID];	/* last id received (perhaps not yet committed) */
@@ -114,6 +115,8 @@ struct Chain
 	int			nids;
 	bool		ids_are_to;
 	/* a poll */
+	bool		tail;			/* only of what the backfill's second reading brought */
+	bool		late;			/* looks far back */
 	int64		api_time_us;	/* of its first answer */
 	int64		newest_us;
 	/* a sweep */

@@ -11,8 +11,14 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#define OVERLAP_US (60 * USECS_PER_SEC)		/* an index may show a change so late; later ones are the sweep's */
-#define FIRST_OVERLAP_US (600 * USECS_PER_SEC)	/* ... and what was read while the backfill ran */
+/*
+ * A search index shows a change seconds later, now and then much later.  So polls overlap a little each time and
+ * a lot every ten minutes; what is later still is the sweep's.
+ */
+#define OVERLAP_US (20 * USECS_PER_SEC)
+#define LATE_OVERLAP_US (660 * USECS_PER_SEC)
+#define LATE_EVERY_US (600 * USECS_PER_SEC)
+#define CLOCK_STEP_US (2 * USECS_PER_SEC)	/* the API's clock is told in whole seconds */
 #define UNIX_EPOCH_US (INT64CONST(946684800) * USECS_PER_SEC)
 
 /* ---- asking ---- */
@@ -54,6 +60,34 @@ links_request(Chain *chain, CatalogSync *sync, PageRequest *request)
 	return true;
 }
 
+/*
+ * Where the backfill came down by the search index, that part of the records is asked for once more with the
+ * overlap; the list needs none.
+ */
+static bool
+is_tail(const Chain *chain)
+{
+	return chain->table->state.phase == TABLE_LIVE && chain->table->state.down_last[0];
+}
+
+static int64
+poll_since(Chain *chain)
+{
+	SyncTable  *t = chain->table;
+	int64		since = t->state.since_us;
+
+	if (chain->pages == 0 && chain->fetching == NULL && chain->page == NULL)
+	{
+		if (is_tail(chain) && chain->cursor == NULL)
+			chain->cursor = MemoryContextStrdup(chain->cx, t->state.down_last);
+		chain->tail = is_tail(chain);
+		chain->late = !chain->tail && chain->began_us - t->late_us >= LATE_EVERY_US;
+	}
+	if (since == TIME_NONE)
+		return 0;
+	return chain->tail ? since - OVERLAP_US : chain->late ? since - LATE_OVERLAP_US : since;
+}
+
 bool
 job_request(Chain *chain, CatalogSync *sync, PageRequest *request)
 {
@@ -62,7 +96,10 @@ job_request(Chain *chain, CatalogSync *sync, PageRequest *request)
 		[CHAIN_SWEEP] = PAGE_LIST,[CHAIN_DIRTY] = PAGE_LINKS,[CHAIN_FEED] = PAGE_FEED,
 	};
 	SyncTable  *t = chain->table;
+	int64		since = 0;
 
+	if (chain->job == CHAIN_POLL)
+		since = poll_since(chain);	/* it may set the cursor */
 	*request = (PageRequest) {.kind = kinds[chain->job],.cursor = str_of(chain->cursor),.until_id = STR_NULL,.field = STR_NULL};
 	request->collection = t ? t->state.collection : NULL;
 	switch (chain->job)
@@ -77,7 +114,7 @@ job_request(Chain *chain, CatalogSync *sync, PageRequest *request)
 			request->until_id = str_of(t->list_seen[0] ? t->list_seen : NULL);
 			break;
 		case CHAIN_POLL:
-			request->since_us = t->state.since_us;
+			request->since_us = since;
 			break;
 		case CHAIN_FEED:
 			request->since_us = GetCurrentTimestamp() + UNIX_EPOCH_US;
@@ -149,6 +186,8 @@ complete(Chain *chain, TableState *s)
 	s->list_done = s->down_done = true;
 	s->phase = TABLE_LIVE;
 	s->live_at = GetCurrentTimestamp();
+	/* the poll that follows asks for everything since then */
+	s->polled_at = Max(s->polled_at, s->started_at);
 	s->rows_total = Max(s->rows_total, s->rows_done);
 	s->list_cursor[0] = '\0';
 }
@@ -160,8 +199,10 @@ begin(Chain *chain, TableState *s)
 		return;
 	s->phase = TABLE_BACKFILL;
 	s->started_at = chain->started_at;
+	if (s->live_at == SCHEDULE_NEVER)
+		chain->table->late_us = chain->began_us;
 	if (s->since_us == TIME_NONE)
-		s->since_us = (chain->api_time_us != TIME_NONE ? chain->api_time_us : chain->started_at + UNIX_EPOCH_US) - FIRST_OVERLAP_US;
+		s->since_us = (chain->api_time_us != TIME_NONE ? chain->api_time_us : chain->started_at + UNIX_EPOCH_US) - CLOCK_STEP_US;
 }
 
 static void
@@ -201,6 +242,13 @@ advance_poll(Chain *chain, TableState *s)
 {
 	int64		since = chain->api_time_us != TIME_NONE ? chain->api_time_us : chain->newest_us;
 
+	if (chain->tail)
+	{
+		s->down_last[0] = '\0';	/* now for what has changed since */
+		return;
+	}
+	if (chain->late)
+		chain->table->late_us = chain->began_us;
 	if (since != TIME_NONE && (s->since_us == TIME_NONE || since - OVERLAP_US > s->since_us))
 		s->since_us = since - OVERLAP_US;
 	s->polled_at = chain->started_at;

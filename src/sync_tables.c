@@ -16,6 +16,7 @@
 
 #define MAX_CHAINS 12			/* per sync */
 #define MAX_BACKFILLS 6
+#define MANY_ROWS 2000
 #define RELOAD_RETRY_MS 1000
 #define MAX_SLEEP_MS 30000
 #define MAX_ERROR 400
@@ -329,8 +330,8 @@ plan_backfill(Plan *plan, SyncTable *t, const Reading *reading)
 		return;					/* so that the feed tells of what changes meanwhile */
 	if (reading->list && !down_only && !t->state.list_done)
 		add_due(plan, t, CHAIN_LIST, Max(t->retry_at, 0), false);
-	/* the second reading is worth its calls once the list is known to have more than a page */
-	if (reading->down && !t->no_down && !t->state.down_done && (down_only || t->state.list_cursor[0] || t->state.list_done))
+	/* the second reading is worth its calls where there are many records */
+	if (reading->down && !t->no_down && !t->state.down_done && (down_only || t->state.down_last[0] || t->state.rows_done >= MANY_ROWS))
 		add_due(plan, t, CHAIN_DOWN, Max(t->retry_at, 0), false);
 }
 
