@@ -151,6 +151,7 @@ CREATE TABLE sequin.table_state (
 	polled_at timestamptz,
 	swept_at timestamptz,
 	sweep_wanted boolean NOT NULL DEFAULT false,
+	fill text,
 	last_error text,
 	last_error_at timestamptz,
 	PRIMARY KEY (sync, collection),
@@ -163,6 +164,7 @@ COMMENT ON COLUMN sequin.table_state.down_last IS 'the lowest id that the backfi
 COMMENT ON COLUMN sequin.table_state.since IS 'the next poll asks for what was modified from then on, by the API''s clock';
 COMMENT ON COLUMN sequin.table_state.polled_at IS 'when the last finished poll began';
 COMMENT ON COLUMN sequin.table_state.swept_at IS 'when the last finished sweep began';
+COMMENT ON COLUMN sequin.table_state.fill IS 'fields that are new in the mirror: the records that have them are still to be read';
 COMMENT ON COLUMN sequin.table_state.sweep_wanted IS 'a sweep is to be made as soon as possible';
 
 CREATE TABLE sequin.cast_error (
@@ -302,7 +304,7 @@ DECLARE
 	v_count bigint;
 BEGIN
 	UPDATE sequin.table_state t SET epoch = t.epoch + 1, phase = 'waiting', list_cursor = NULL, list_last = NULL, list_done = false,
-		down_last = NULL, down_done = false, rows_done = 0, rows_total = NULL, started_at = NULL, sweep_wanted = true,
+		down_last = NULL, down_done = false, rows_done = 0, rows_total = NULL, started_at = NULL, sweep_wanted = true, fill = NULL,
 		last_error = NULL, last_error_at = NULL
 		WHERE t.sync = p_sync AND (p_collection IS NULL OR t.collection = p_collection);
 	GET DIAGNOSTICS v_count = ROW_COUNT;
@@ -1019,7 +1021,7 @@ CREATE FUNCTION sequin._is_reached(p_id uuid, p_state text, p_since timestamptz)
 			LEFT JOIN sequin.table_state t ON t.sync = m.sync AND t.collection = m.collection
 			WHERE m.sync = s.name AND m.enabled AND m.removed_at IS NULL
 				AND NOT coalesce(CASE p_state
-					WHEN 'live' THEN t.phase = 'live'
+					WHEN 'live' THEN t.phase = 'live' AND t.fill IS NULL
 					WHEN 'fresh' THEN t.live_at IS NOT NULL AND (m.kind = 'links' OR t.polled_at >= p_since)
 					ELSE t.live_at IS NOT NULL AND t.swept_at >= p_since END, false)) END
 	FROM sequin.sync s LEFT JOIN sequin.sync_state st ON st.sync = s.name

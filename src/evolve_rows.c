@@ -171,6 +171,20 @@ evolve_write_column(Evolve *e, const char *collection, const ColumnRow *row)
 }
 
 void
+evolve_fill(Evolve *e, const char *collection, const char *field)
+{
+	static SPIPlanPtr plan;
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(e->sync->view.name), CStringGetTextDatum(collection), CStringGetTextDatum(field)};
+
+	/* a table whose reading has not begun will be read with it */
+	mirror_own_plan(&plan, "UPDATE sequin.table_state SET fill = pg_catalog.concat_ws(' ', fill, $3::pg_catalog.text)"
+					" WHERE sync = $1 AND collection = $2 AND (phase <> 'waiting' OR live_at IS NOT NULL)"
+					" AND $3 <> ALL (pg_catalog.string_to_array(COALESCE(fill, ''), ' '))", 3, types);
+	e->changed |= mirror_execute(plan, values, NULL) > 0;
+}
+
+void
 evolve_table_removed(Evolve *e, const char *collection)
 {
 	static SPIPlanPtr plan;
