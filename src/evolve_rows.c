@@ -125,7 +125,10 @@ detail_of(Evolve *e, const SchemaCollection *c)
 		buf_cstr(&buf, i == 0 ? "\"aliases\":[" : ",");
 		buf_json_string(&buf, str_of(c->aliases[i]));
 	}
-	buf_cstr(&buf, c->naliases > 0 ? "]}" : "}");
+	buf_cstr(&buf, c->naliases > 0 ? "]" : "");
+	if (c->exact)
+		buf_cstr(&buf, c->naliases > 0 ? ",\"exact\":true" : "\"exact\":true");
+	buf_char(&buf, '}');
 	text = buf_finish(&buf);
 	if (text.p == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
