@@ -186,6 +186,7 @@ CREATE TABLE sequin.tombstone (
 	at timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	PRIMARY KEY (sync, collection, id)
 );
+CREATE INDEX tombstone_at ON sequin.tombstone (sync, at);
 COMMENT ON TABLE sequin.tombstone IS 'records deleted of late, so that an older page does not bring them back';
 
 CREATE TABLE sequin.write_log (
