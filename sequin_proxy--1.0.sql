@@ -39,7 +39,7 @@ COMMENT ON COLUMN sequin.sync.provider IS 'hubspot or airtable; never changes';
 COMMENT ON COLUMN sequin.sync.identifier IS '128 random bits in base 62: the first segment of the API root';
 COMMENT ON COLUMN sequin.sync.target_schema IS 'schema of the mirror tables; changing it moves them';
 COMMENT ON COLUMN sequin.sync.owner IS 'role that owns the mirror tables and may change the sync';
-COMMENT ON COLUMN sequin.sync.config IS 'what the provider needs: {"base_id": "app..."} for airtable';
+COMMENT ON COLUMN sequin.sync.config IS 'what the provider needs: {"base_id": "app..."} for airtable; poll_interval, sweep_interval, schema_interval (''30s''), sync_reserve (0 to 0.9), "sync": false for a proxy alone';
 COMMENT ON COLUMN sequin.sync.tables IS 'the API''s own names of what to mirror; NULL: all that it lists';
 COMMENT ON COLUMN sequin.sync.auth IS 'key: callers show a proxy key; passthrough: their own Authorization goes to the API';
 COMMENT ON COLUMN sequin.sync.upstream_url IS 'origin that gets this sync''s traffic in place of the API (tests, gateways); set by superusers only';
@@ -356,6 +356,11 @@ BEGIN
 		RAISE EXCEPTION 'invalid sync_reserve %', left((p_config->'sync_reserve')::text, 40)
 			USING ERRCODE = 'invalid_parameter_value',
 				HINT = 'Give a number from 0 to 0.9: the share of each rate limit that the sync may use while proxied requests wait.';
+	END IF;
+	IF p_config ? 'sync' AND jsonb_typeof(p_config->'sync') <> 'boolean' THEN
+		RAISE EXCEPTION 'invalid sync in config'
+			USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'Give true, or false for a proxy alone: tables then hold what comes through it and are not filled.';
 	END IF;
 	PERFORM sequin._check_intervals(p_config);
 END $$;

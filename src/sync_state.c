@@ -135,7 +135,8 @@ state_load_rows(MemoryContext cx, TableState **states)
 		" JOIN sequin.mirror_table m ON m.sync OPERATOR(pg_catalog.=) t.sync AND m.collection OPERATOR(pg_catalog.=) t.collection"
 		" JOIN sequin.sync s ON s.name OPERATOR(pg_catalog.=) t.sync"
 		" JOIN sequin.sync_state st ON st.sync OPERATOR(pg_catalog.=) t.sync"
-		" WHERE m.enabled AND m.removed_at IS NULL AND NOT s.paused AND st.ready_at IS NOT NULL"
+		" WHERE m.enabled AND m.removed_at IS NULL AND NOT s.paused AND s.config->'sync' IS DISTINCT FROM 'false'"
+		" AND st.ready_at IS NOT NULL"
 		"  AND st.state OPERATOR(pg_catalog.<>) 'discovering'"
 		" ORDER BY s.id, t.collection", 0, NULL, NULL, NULL);
 	*states = MemoryContextAllocHuge(cx, sizeof(TableState) * (SPI_processed + 1));

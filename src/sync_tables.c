@@ -533,7 +533,7 @@ tables_turn(Loop *loop)
 		CatalogSync *sync = catalog_sync_by_key(catalog, run->key);
 		Plan		plan = {.loop = loop,.run = run,.sync = sync,.now = now,.next = next};
 
-		if (sync == NULL || sync->paused || !sync->ready || !run->kept)
+		if (sync == NULL || sync->paused || sync->proxy_only || !sync->ready || !run->kept)
 			continue;
 		plan_run(&plan);
 		next = plan.next;

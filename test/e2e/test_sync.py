@@ -7,7 +7,7 @@ import pytest
 from cluster import wait_until
 from conftest import make_sync
 
-QUIET = {"poll_interval": "1 hour", "sweep_interval": "1 day"}
+QUIET = {"sync": True, "poll_interval": "1 hour", "sweep_interval": "1 day"}
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def synced(cluster, hubspot):
     made = []
 
     def make(tables=("contacts",), config=QUIET, **args):
-        made.append(make_sync(cluster, hubspot, "hubspot", tables=list(tables), config=config, **args))
+        made.append(make_sync(cluster, hubspot, "hubspot", tables=list(tables), config={"sync": True, **config}, **args))
         return made[-1]
 
     yield make

@@ -21,7 +21,7 @@ def based(cluster, airtable):
     made = []
 
     def make(config=QUIET, tables=None, **args):
-        made.append(make_sync(cluster, airtable, "airtable", tables=tables, config={"base_id": "appFakeBase000001", **config}, **args))
+        made.append(make_sync(cluster, airtable, "airtable", tables=tables, config={"base_id": "appFakeBase000001", "sync": True, **config}, **args))
         return made[-1]
 
     yield make
