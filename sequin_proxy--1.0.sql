@@ -39,7 +39,7 @@ COMMENT ON COLUMN sequin.sync.provider IS 'hubspot or airtable; never changes';
 COMMENT ON COLUMN sequin.sync.identifier IS '128 random bits in base 62: the first segment of the API root';
 COMMENT ON COLUMN sequin.sync.target_schema IS 'schema of the mirror tables; changing it moves them';
 COMMENT ON COLUMN sequin.sync.owner IS 'role that owns the mirror tables and may change the sync';
-COMMENT ON COLUMN sequin.sync.config IS 'what the provider needs: {"base_id": "app..."} for airtable';
+COMMENT ON COLUMN sequin.sync.config IS 'what the provider needs: {"base_id": "app..."} for airtable; poll_interval, sweep_interval, schema_interval (''30s''), sync_reserve (0 to 0.9), "sync": false for a proxy alone';
 COMMENT ON COLUMN sequin.sync.tables IS 'the API''s own names of what to mirror; NULL: all that it lists';
 COMMENT ON COLUMN sequin.sync.auth IS 'key: callers show a proxy key; passthrough: their own Authorization goes to the API';
 COMMENT ON COLUMN sequin.sync.upstream_url IS 'origin that gets this sync''s traffic in place of the API (tests, gateways); set by superusers only';
@@ -151,6 +151,7 @@ CREATE TABLE sequin.table_state (
 	polled_at timestamptz,
 	swept_at timestamptz,
 	sweep_wanted boolean NOT NULL DEFAULT false,
+	fill text,
 	last_error text,
 	last_error_at timestamptz,
 	PRIMARY KEY (sync, collection),
@@ -163,6 +164,7 @@ COMMENT ON COLUMN sequin.table_state.down_last IS 'the lowest id that the backfi
 COMMENT ON COLUMN sequin.table_state.since IS 'the next poll asks for what was modified from then on, by the API''s clock';
 COMMENT ON COLUMN sequin.table_state.polled_at IS 'when the last finished poll began';
 COMMENT ON COLUMN sequin.table_state.swept_at IS 'when the last finished sweep began';
+COMMENT ON COLUMN sequin.table_state.fill IS 'fields that are new in the mirror: the records that have them are still to be read';
 COMMENT ON COLUMN sequin.table_state.sweep_wanted IS 'a sweep is to be made as soon as possible';
 
 CREATE TABLE sequin.cast_error (
@@ -184,6 +186,7 @@ CREATE TABLE sequin.tombstone (
 	at timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	PRIMARY KEY (sync, collection, id)
 );
+CREATE INDEX tombstone_at ON sequin.tombstone (sync, at);
 COMMENT ON TABLE sequin.tombstone IS 'records deleted of late, so that an older page does not bring them back';
 
 CREATE TABLE sequin.write_log (
@@ -302,7 +305,7 @@ DECLARE
 	v_count bigint;
 BEGIN
 	UPDATE sequin.table_state t SET epoch = t.epoch + 1, phase = 'waiting', list_cursor = NULL, list_last = NULL, list_done = false,
-		down_last = NULL, down_done = false, rows_done = 0, rows_total = NULL, started_at = NULL, sweep_wanted = true,
+		down_last = NULL, down_done = false, rows_done = 0, rows_total = NULL, started_at = NULL, sweep_wanted = true, fill = NULL,
 		last_error = NULL, last_error_at = NULL
 		WHERE t.sync = p_sync AND (p_collection IS NULL OR t.collection = p_collection);
 	GET DIAGNOSTICS v_count = ROW_COUNT;
@@ -353,6 +356,11 @@ BEGIN
 		RAISE EXCEPTION 'invalid sync_reserve %', left((p_config->'sync_reserve')::text, 40)
 			USING ERRCODE = 'invalid_parameter_value',
 				HINT = 'Give a number from 0 to 0.9: the share of each rate limit that the sync may use while proxied requests wait.';
+	END IF;
+	IF p_config ? 'sync' AND jsonb_typeof(p_config->'sync') <> 'boolean' THEN
+		RAISE EXCEPTION 'invalid sync in config'
+			USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'Give true, or false for a proxy alone: tables then hold what comes through it and are not filled.';
 	END IF;
 	PERFORM sequin._check_intervals(p_config);
 END $$;
@@ -1019,7 +1027,7 @@ CREATE FUNCTION sequin._is_reached(p_id uuid, p_state text, p_since timestamptz)
 			LEFT JOIN sequin.table_state t ON t.sync = m.sync AND t.collection = m.collection
 			WHERE m.sync = s.name AND m.enabled AND m.removed_at IS NULL
 				AND NOT coalesce(CASE p_state
-					WHEN 'live' THEN t.phase = 'live'
+					WHEN 'live' THEN t.phase = 'live' AND t.fill IS NULL
 					WHEN 'fresh' THEN t.live_at IS NOT NULL AND (m.kind = 'links' OR t.polled_at >= p_since)
 					ELSE t.live_at IS NOT NULL AND t.swept_at >= p_since END, false)) END
 	FROM sequin.sync s LEFT JOIN sequin.sync_state st ON st.sync = s.name

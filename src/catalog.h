@@ -34,6 +34,7 @@ typedef struct CatalogSync
 	const char *upstream_url;	/* NULL: the provider's hosts */
 	bool		paused;
 	bool		ready;			/* discovered, tables exist */
+	bool		proxy_only;		/* config's "sync" is false: tables hold what comes through the proxy, and are not read */
 	int64		poll_us;		/* config's intervals; 0: the default */
 	int64		sweep_us;
 	int64		schema_us;

@@ -38,7 +38,8 @@ static const char sync_query[] =
 	" CASE WHEN s.config ? 'schema_interval' THEN sequin._interval_us(s.config->>'schema_interval') END,"
 	/* checked when it was set; a value that got past that must not take the catalog down */
 	" CASE WHEN jsonb_typeof(s.config->'sync_reserve') = 'number'"
-	"  THEN greatest(0, least(0.9, (s.config->>'sync_reserve')::numeric))::float8 ELSE 0 END"
+	"  THEN greatest(0, least(0.9, (s.config->>'sync_reserve')::numeric))::float8 ELSE 0 END,"
+	" coalesce(s.config->'sync' = 'false', false)"
 	" FROM sequin.sync s"
 	" LEFT JOIN pg_catalog.pg_roles r ON r.rolname = s.owner"
 	" LEFT JOIN sequin.credential c ON c.sync = s.name"
@@ -88,6 +89,7 @@ read_sync(CatalogSync *sync, MemoryContext cx, uint64 row)
 	sync->upstream_url = catalog_text(cx, row, 9);
 	sync->paused = catalog_bool(row, 10);
 	sync->sync_reserve = DatumGetFloat8(catalog_datum(row, 17, &isnull));
+	sync->proxy_only = catalog_bool(row, 18);
 	sync->ready = catalog_bool(row, 11) && OidIsValid(sync->owner);
 	sync->poll_us = read_interval(row, 14);
 	sync->sweep_us = read_interval(row, 15);

@@ -3,7 +3,7 @@
  *
  * Two queries, ordered alike and merged: linear in rows.  A link table's ends and types are in
  * mirror_table.detail: {"from","to","from_column","to_column","types":[{"id","category","from",
- * "to","label"}]}; a record table's {"aliases":[...]}.  mirror.c writes them.
+ * "to","label"}]}; a record table's {"aliases":[...],"exact":true}.  mirror.c writes them.
  * Called by the catalog's loader inside a transaction; may ereport.
  */
 #include "postgres.h"
@@ -111,6 +111,7 @@ read_detail(SchemaCollection *c, MemoryContext cx, const char *detail)
 			read_links(c, cx, &doc);
 		else
 			read_aliases(c, cx, &doc);
+		c->exact = json_is_true(&doc, json_get(&doc, 0, "exact"));
 	}
 	PG_FINALLY();
 	{

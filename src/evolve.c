@@ -265,6 +265,7 @@ evolve_field(Evolve *e, const char *collection, const SchemaField *field, const 
 		row->column = column_name(e, field, row, type);
 		e->ncolumns++;
 		evolve_write_column(e, collection, row);
+		evolve_fill(e, collection, field->field);
 		return;
 	}
 	before = *row;
@@ -275,6 +276,8 @@ evolve_field(Evolve *e, const char *collection, const SchemaField *field, const 
 		change_type(e, row, type, table);
 	row->field_name = field->name;
 	row->removed = false;
+	if (row->enabled && (before.removed || strcmp(before.type, row->type) != 0))
+		evolve_fill(e, collection, field->field);
 	if (before.removed || strcmp(before.field_name, row->field_name) != 0 || strcmp(before.column, row->column) != 0 ||
 		strcmp(before.type, row->type) != 0)
 		evolve_write_column(e, collection, row);

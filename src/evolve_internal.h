@@ -56,6 +56,8 @@ extern void evolve_read_tables(Evolve *e, int room);
 extern void evolve_read_columns(Evolve *e, const char *collection, int room);
 extern void evolve_write_table(Evolve *e, const SchemaCollection *c, const TableRow *row);
 extern void evolve_write_column(Evolve *e, const char *collection, const ColumnRow *row);
+/* The field's column is new, or has another type: its values are to be read for the rows that are there. */
+extern void evolve_fill(Evolve *e, const char *collection, const char *field);
 extern void evolve_table_removed(Evolve *e, const char *collection);
 extern void evolve_column_removed(Evolve *e, const char *collection, const char *field);
 

@@ -125,7 +125,10 @@ detail_of(Evolve *e, const SchemaCollection *c)
 		buf_cstr(&buf, i == 0 ? "\"aliases\":[" : ",");
 		buf_json_string(&buf, str_of(c->aliases[i]));
 	}
-	buf_cstr(&buf, c->naliases > 0 ? "]}" : "}");
+	buf_cstr(&buf, c->naliases > 0 ? "]" : "");
+	if (c->exact)
+		buf_cstr(&buf, c->naliases > 0 ? ",\"exact\":true" : "\"exact\":true");
+	buf_char(&buf, '}');
 	text = buf_finish(&buf);
 	if (text.p == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
@@ -167,6 +170,20 @@ evolve_write_column(Evolve *e, const char *collection, const ColumnRow *row)
 					" VALUES ($1, $2, $3, $4, $5, $6)"
 					" ON CONFLICT (sync, collection, field) DO UPDATE SET field_name = excluded.field_name,"
 					" column_name = excluded.column_name, column_type = excluded.column_type, removed_at = NULL", 6, types);
+	e->changed |= mirror_execute(plan, values, NULL) > 0;
+}
+
+void
+evolve_fill(Evolve *e, const char *collection, const char *field)
+{
+	static SPIPlanPtr plan;
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(e->sync->view.name), CStringGetTextDatum(collection), CStringGetTextDatum(field)};
+
+	/* a table whose reading has not begun will be read with it */
+	mirror_own_plan(&plan, "UPDATE sequin.table_state SET fill = pg_catalog.concat_ws(' ', fill, $3::pg_catalog.text)"
+					" WHERE sync = $1 AND collection = $2 AND (phase <> 'waiting' OR live_at IS NOT NULL)"
+					" AND $3 <> ALL (pg_catalog.string_to_array(COALESCE(fill, ''), ' '))", 3, types);
 	e->changed |= mirror_execute(plan, values, NULL) > 0;
 }
 

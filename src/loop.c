@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include <malloc.h>
+
 #include <sys/resource.h>
 
 #include "access/xact.h"
@@ -121,6 +123,9 @@ loop_start(Loop *loop, int slot)
 	pqsignal(SIGUSR1, procsignal_sigusr1_handler);
 	BackgroundWorkerUnblockSignals();
 
+	/* Bodies come and go: keep the heap's top, and never mmap what is freed a moment later. */
+	mallopt(M_TRIM_THRESHOLD, 64 * 1024 * 1024);
+	mallopt(M_MMAP_THRESHOLD, 4 * 1024 * 1024);
 	raise_file_limit();
 	before_shmem_exit(release_shared, 0);
 	shared_claim_slot(slot);

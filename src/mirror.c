@@ -464,25 +464,32 @@ compare_ops(const void *a, const void *b)
 		return x->table->c->kind == COLLECTION_RECORDS ? -1 : 1;
 	if (x->table->relid != y->table->relid)
 		return x->table->relid < y->table->relid ? -1 : 1;
+	/* What takes away all links but some comes first, in pieces that name one side. */
+	if ((x->to_id.p == NULL) != (y->to_id.p == NULL))
+		return x->to_id.p == NULL ? -1 : 1;
+	if (x->to_id.p == NULL && x->reversed != y->reversed)
+		return x->reversed - y->reversed;
 	order = str_cmp(x->key, y->key);
 	return order != 0 ? order : x->seq - y->seq;
 }
 
-static void
-write_op(Apply *apply, MirrorOp *op)
+/* As many of the ops as can be written together; returns how many. */
+static int
+write_some(Apply *apply, MirrorOp *ops, int nops)
 {
-	bool		records = op->table->c->kind == COLLECTION_RECORDS;
-	bool		removes = op->change->op == CHANGE_DELETE || op->change->op == CHANGE_UNLINK;
+	bool		records = ops->table->c->kind == COLLECTION_RECORDS;
+	bool		removes = ops->change->op == CHANGE_DELETE || ops->change->op == CHANGE_UNLINK;
 
 	CHECK_FOR_INTERRUPTS();
-	if (records && removes)
-		mirror_row_delete(apply, op);
-	else if (records)
-		mirror_row_write(apply, op);
-	else if (removes)
-		mirror_link_delete(apply, op);
+	if (!removes)
+		return records ? mirror_rows_write(apply, ops, nops) : mirror_links_write(apply, ops, nops);
+	if (!records && ops->to_id.p == NULL)
+		return mirror_links_remove_rest(apply, ops, nops);
+	if (records)
+		mirror_row_delete(apply, ops);
 	else
-		mirror_link_write(apply, op);
+		mirror_link_delete(apply, ops);
+	return 1;
 }
 
 /* Ops of one table of one snapshot. */
@@ -495,16 +502,34 @@ write_run(Apply *apply, MirrorOp *ops, int nops)
 	mirror_notes_read(apply, ops, nops);
 	before = role_enter(ops->table->sync->owner);
 	make_constraints_immediate();
-	MemoryContextSwitchTo(apply->row_cx);
-	for (int i = 0; i < nops; i++)
+	MemoryContextSwitchTo(apply->run_cx);
+	for (int i = 0; i < nops;)
 	{
 		if (i > 0)
 			ops[i].again = ops[i - 1].written && ops[i - 1].item == ops[i].item && str_eq(ops[i - 1].key, ops[i].key);
-		write_op(apply, &ops[i]);
-		MemoryContextReset(apply->row_cx);
+		i += write_some(apply, &ops[i], nops - i);
+		MemoryContextReset(apply->run_cx);
 	}
+	mirror_links_drop(apply, ops->table->sync, str_of(ops->table->c->collection));
 	MemoryContextSwitchTo(old);
 	role_leave(before);
+}
+
+/* Several ops can be of one change: an id that may be in any table. */
+static void
+count_written(const Ops *ops)
+{
+	for (int i = 0; i < ops->count; i++)
+	{
+		MirrorItem *item = ops->items[i].item;
+		uint8_t    *written = &item->written[ops->items[i].change - item->changes];
+
+		if (ops->items[i].changed && !*written)
+		{
+			*written = 1;
+			item->nwritten++;
+		}
+	}
 }
 
 void
@@ -514,6 +539,7 @@ mirror_apply(MirrorItem **items, int nitems)
 	Ops			ops = {0};
 
 	mirror_tables_begin();
+	apply.run_cx = AllocSetContextCreate(CurrentMemoryContext, "sequin rows", ALLOCSET_DEFAULT_SIZES);
 	apply.row_cx = AllocSetContextCreate(CurrentMemoryContext, "sequin row", ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < nitems; i++)
 		add_item(&ops, items[i]);
@@ -528,7 +554,9 @@ mirror_apply(MirrorItem **items, int nitems)
 			n++;
 		write_run(&apply, &ops.items[i], n);
 	}
+	count_written(&ops);
 	mirror_notes_write(&apply);
+	MemoryContextDelete(apply.run_cx);
 	MemoryContextDelete(apply.row_cx);
 }
 

@@ -7,13 +7,17 @@
 #include "postgres.h"
 
 #include "executor/spi.h"
+#include "executor/tuptable.h"
 #include "fmgr.h"
+#include "utils/queryenvironment.h"
+#include "utils/tuplestore.h"
 
 #include "mirror.h"
 
 typedef struct MirrorColumn
 {
 	const SchemaField *field;
+	Str			name;			/* field->field */
 	const char *quoted;
 	Oid			type;
 	int32		typmod;
@@ -27,6 +31,7 @@ typedef struct MirrorPlan
 	struct MirrorPlan *next;
 	char	   *sql;			/* the key: a plan for the same text is the same plan */
 	SPIPlanPtr	plan;
+	bool		pinned;			/* pointed to from elsewhere */
 } MirrorPlan;
 
 /* One mirror table as it is now, with its plans; hangs on SchemaCollection.mirror. */
@@ -44,9 +49,10 @@ typedef struct MirrorTable
 	int			ncolumns;
 	MirrorPlan *plans;			/* newest first */
 	int			nplans;
-	/* the last row's plan: pages have the same columns row after row */
-	MirrorPlan *row_plan;
-	uint8	   *row_set;
+	int16	   *hints;			/* where the n-th field of the last change had its column */
+	MemoryContext shape_cx;
+	struct RowShape *shape;		/* the last rows' columns and plans: pages have the same row after row */
+	bool		pages_are_new;	/* all of the last page was written */
 } MirrorTable;
 
 /* A row of sequin.tombstone, read or to be written. */
@@ -63,6 +69,7 @@ typedef struct Tombstone
 /* A row of sequin.cast_error that is to be written. */
 typedef struct CastError
 {
+	const struct MirrorOp *op;
 	const CatalogSync *sync;
 	const char *table;
 	Str			id;
@@ -77,11 +84,14 @@ typedef struct Apply
 	TimestampTz stamp;			/* _sync_updated_at of everything that is written now */
 	Tombstone  *tombstones;
 	int			ntombstones;
-	Tombstone  *known;			/* those of the present run's records and pairs, read from the table */
+	Tombstone  *known;			/* those that may matter to the present run, read from the table, by id */
 	int			nknown;
 	CastError  *errors;
 	int			nerrors;
-	MemoryContext cx;			/* of the lists */
+	Str		   *deleted;		/* records of the present run whose links are to be dropped */
+	int			ndeleted;
+	MemoryContext cx;			/* of the lists; SPI's own, so that a batch can be known to it */
+	MemoryContext run_cx;		/* reset after each statement's ops */
 	MemoryContext row_cx;		/* reset after each row */
 } Apply;
 
@@ -97,8 +107,42 @@ typedef struct MirrorOp
 	int			seq;
 	Str			key;			/* what it writes to, for order: the id, or the pair's */
 	bool		again;			/* this very item wrote the same row just before: no fence between its own changes */
-	bool		written;		/* result */
+	bool		pending;		/* in the present batch, and to be written */
+	bool		written;		/* result: this item's own row, or its delete, stands */
+	bool		changed;		/* result: the table is not as it was */
 } MirrorOp;
+
+#define MIRROR_BATCH "sequin_batch"		/* what a batch is called in SQL */
+
+typedef struct MirrorBatchColumn
+{
+	const char *name;
+	Oid			type;
+	int32		typmod;
+} MirrorBatchColumn;
+
+/* Rows that one statement reads; the ops of one table, with different keys, in order. */
+typedef struct MirrorBatch
+{
+	Apply	   *apply;
+	MirrorOp   *ops;
+	int			nops;			/* up to the last that was added; some in between may not be in it */
+	TupleDesc	desc;
+	EphemeralNamedRelationData relation;
+	int			count;			/* rows in its store */
+	bool		page;			/* all ops are of one page */
+	TimestampTz fence;			/* the earliest: what was confirmed before it may be overwritten */
+	bool		mixed;			/* the ops' own fences differ */
+	int			nerrors;		/* cast errors noted before it */
+} MirrorBatch;
+
+typedef enum MirrorPlanKind
+{
+	MIRROR_PLAN_WRITE,			/* params: stamp, fence; returns the keys it wrote */
+	MIRROR_PLAN_JUDGE			/* param: fence; returns numbers and Judgements (mirror_batch.c) */
+} MirrorPlanKind;
+
+typedef SPIPlanPtr (*MirrorPlanSource) (MirrorBatch *batch, MirrorPlanKind kind);
 
 /* mirror_tables.c */
 extern void mirror_tables_begin(void);	/* of a mirror_apply: tables are looked at anew, once */
@@ -106,6 +150,8 @@ extern void mirror_tables_begin(void);	/* of a mirror_apply: tables are looked a
 extern MirrorTable *mirror_table_open(CatalogSync *sync, SchemaCollection *c);
 extern void mirror_table_close(MirrorTable *table);
 extern MirrorColumn *mirror_table_column(MirrorTable *table, Str field);	/* NULL: not mirrored */
+/* The same for the n-th field of a change: looks first where the n-th of the last one was. */
+extern MirrorColumn *mirror_table_column_nth(MirrorTable *table, Str field, int n);
 extern MirrorPlan *mirror_table_plan(MirrorTable *table, const char *sql, int nargs, Oid *types);
 /* Prepares once per process: for sequin's own tables. */
 extern SPIPlanPtr mirror_own_plan(SPIPlanPtr *plan, const char *sql, int nargs, Oid *types);
@@ -116,17 +162,32 @@ extern Datum mirror_texts(const Str *items, int n);		/* text[] */
 /* mirror_values.c */
 extern Datum mirror_value(Apply *apply, MirrorOp *op, MirrorColumn *column, const FieldValue *value, bool *isnull);
 
-/* mirror_rows.c, mirror_links.c: run as the sync's owner */
-extern void mirror_row_write(Apply *apply, MirrorOp *op);
+/* mirror_batch.c */
+extern TupleDesc mirror_batch_desc(const MirrorBatchColumn *columns, int n);	/* "ord", then these */
+extern void mirror_batch_begin(MirrorBatch *batch, Apply *apply, MirrorOp *ops, TupleDesc desc);
+extern void mirror_batch_add(MirrorBatch *batch, MirrorOp *op, Datum *values, bool *nulls);
+extern void mirror_batch_write(MirrorBatch *batch, MirrorPlanSource source);
+extern void mirror_batch_end(MirrorBatch *batch);
+/* Whether op can stand in one batch with the ops from `first` on, of which `last` is the one before it. */
+extern bool mirror_batch_fits(const MirrorOp *first, const MirrorOp *last, const MirrorOp *op);
+
+/*
+ * mirror_rows.c, mirror_links.c: run as the sync's owner.  Those that return a number take as many of
+ * the ops (one at least) as one statement can.
+ */
+extern int	mirror_rows_write(Apply *apply, MirrorOp *ops, int nops);
 extern void mirror_row_delete(Apply *apply, MirrorOp *op);
 extern bool mirror_row_exists(MirrorTable *table, Str id);
-extern void mirror_link_write(Apply *apply, MirrorOp *op);
+extern int	mirror_links_write(Apply *apply, MirrorOp *ops, int nops);
+extern int	mirror_links_remove_rest(Apply *apply, MirrorOp *ops, int nops);	/* UNLINKs of all but some */
 extern void mirror_link_delete(Apply *apply, MirrorOp *op);
-extern void mirror_links_drop(CatalogSync *sync, Str collection, Str id);	/* all of a record that is deleted */
+extern void mirror_links_drop(Apply *apply, CatalogSync *sync, Str collection);	/* of apply->deleted, and empties that */
 
 /* mirror_notes.c: sequin's own tables; run as the worker */
 extern void mirror_note_tombstone(Apply *apply, const MirrorOp *op, Str id);
 extern void mirror_note_error(Apply *apply, const MirrorOp *op, const char *column, const FieldValue *value, const char *error);
+/* Forgets the errors, from the n-th on, of ops that were not written. */
+extern void mirror_note_no_errors(Apply *apply, int n);
 extern void mirror_notes_write(Apply *apply);
 /* Reads what mirror_is_deleted needs for ops of one table. */
 extern void mirror_notes_read(Apply *apply, const MirrorOp *ops, int nops);

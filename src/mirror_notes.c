@@ -56,44 +56,85 @@ mirror_note_error(Apply *apply, const MirrorOp *op, const char *column, const Fi
 		text = value->type == JSON_TRUE ? STR_LIT("true") : STR_LIT("false");
 	if ((n & (n - 1)) == 0)
 		apply->errors = apply->errors ? repalloc(apply->errors, sizeof(CastError) * n * 2) : palloc(sizeof(CastError));
-	apply->errors[n] = (CastError) {op->table->sync, op->table->c->table, op->id, column, notable_text(text), pstrdup(error)};
+	apply->errors[n] = (CastError) {op, op->table->sync, op->table->c->table, op->id, column, notable_text(text), pstrdup(error)};
 	MemoryContextSwitchTo(old);
 }
 
-static void
-write_tombstone(const Tombstone *t)
+void
+mirror_note_no_errors(Apply *apply, int n)
 {
-	static SPIPlanPtr plan;
-	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID};
-	Datum		values[] = {CStringGetTextDatum(t->sync->view.name), mirror_text(t->collection), mirror_text(t->id),
-		TimestampTzGetDatum(t->at)};
+	int			kept = n;
 
-	mirror_own_plan(&plan, "INSERT INTO sequin.tombstone AS t (sync, collection, id, at) VALUES ($1, $2, $3, $4)"
-					" ON CONFLICT (sync, collection, id) DO UPDATE"
-					" SET at = GREATEST(t.at, excluded.at)", 4, types);
-	mirror_execute(plan, values, NULL);
+	for (int i = n; i < apply->nerrors; i++)
+		if (apply->errors[i].op->written)
+			apply->errors[kept++] = apply->errors[i];
+	apply->nerrors = kept;
 }
 
 static void
-write_error(const CastError *e)
+write_tombstones(const Apply *apply)
 {
 	static SPIPlanPtr plan;
-	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(e->sync->view.name), CStringGetTextDatum(e->table), mirror_text(e->id),
-		CStringGetTextDatum(e->column), CStringGetTextDatum(e->value), CStringGetTextDatum(e->error)};
+	Oid			types[] = {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID};
+	int			n = apply->ntombstones;
+	Str		   *texts[3];
+	Datum		values[4];
 
+	for (int i = 0; i < 3; i++)
+		texts[i] = palloc(sizeof(Str) * n);
+	for (int i = 0; i < n; i++)
+	{
+		texts[0][i] = str_of(apply->tombstones[i].sync->view.name);
+		texts[1][i] = apply->tombstones[i].collection;
+		texts[2][i] = apply->tombstones[i].id;
+	}
+	for (int i = 0; i < 3; i++)
+		values[i] = mirror_texts(texts[i], n);
+	values[3] = TimestampTzGetDatum(apply->stamp);
+	/* in the order of the key, so that two workers can't deadlock */
+	mirror_own_plan(&plan, "INSERT INTO sequin.tombstone AS t (sync, collection, id, at)"
+					" SELECT DISTINCT n.sync COLLATE \"C\", n.collection COLLATE \"C\", n.id COLLATE \"C\", $4"
+					" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS n (sync, collection, id)"
+					" ORDER BY 1, 2, 3 ON CONFLICT (sync, collection, id) DO UPDATE SET at = GREATEST(t.at, excluded.at)", 4, types);
+	mirror_execute(plan, values, NULL);
+}
+
+static Str
+error_text(const CastError *e, int i)
+{
+	const char *const texts[] = {e->sync->view.name, e->table, NULL, e->column, e->value, e->error};
+
+	return i == 2 ? e->id : str_of(texts[i]);
+}
+
+static void
+write_errors(const Apply *apply)
+{
+	static SPIPlanPtr plan;
+	Oid			types[6];
+	Datum		values[6];
+	Str		   *texts = palloc(sizeof(Str) * apply->nerrors);
+
+	for (int i = 0; i < 6; i++)
+	{
+		types[i] = TEXTARRAYOID;
+		for (int j = 0; j < apply->nerrors; j++)
+			texts[j] = error_text(&apply->errors[j], i);
+		values[i] = mirror_texts(texts, apply->nerrors);
+	}
 	mirror_own_plan(&plan, "INSERT INTO sequin.cast_error (sync, table_name, id, column_name, value, error)"
-					" VALUES ($1, $2, $3, $4, $5, $6)", 6, types);
+					" SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
+					" pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6)) AS n", 6, types);
 	mirror_execute(plan, values, NULL);
 }
 
 void
 mirror_notes_write(Apply *apply)
 {
-	for (int i = 0; i < apply->ntombstones; i++)
-		write_tombstone(&apply->tombstones[i]);
-	for (int i = 0; i < apply->nerrors; i++)
-		write_error(&apply->errors[i]);
+	if (apply->ntombstones > 0)
+		write_tombstones(apply);
+	if (apply->nerrors > 0)
+		write_errors(apply);
 }
 
 /* ---- reading ---- */
@@ -117,6 +158,12 @@ copy_text(Datum datum)
 	return str_of(TextDatumGetCString(datum));
 }
 
+static int
+compare_ids(const void *a, const void *b)
+{
+	return str_cmp(((const Tombstone *) a)->id, ((const Tombstone *) b)->id);
+}
+
 static void
 take_known(Apply *apply, const CatalogSync *sync)
 {
@@ -135,48 +182,57 @@ take_known(Apply *apply, const CatalogSync *sync)
 		t->at = DatumGetTimestampTz(SPI_getbinval(rows->vals[i], rows->tupdesc, 3, &isnull));
 	}
 	SPI_freetuptable(rows);
+	qsort(apply->known, apply->nknown, sizeof(Tombstone), compare_ids);
 }
 
+/* All of late, of the run's tables: seldom more than a few, however many ops there are. */
 void
 mirror_notes_read(Apply *apply, const MirrorOp *ops, int nops)
 {
 	static SPIPlanPtr plan;
-	Oid			types[] = {TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID};
+	Oid			types[] = {TEXTOID, TEXTARRAYOID, TIMESTAMPTZOID};
 	const SchemaCollection *c = ops->table->c;
 	bool		links = c->kind == COLLECTION_LINKS;
 	Str			collections[] = {str_of(c->collection), str_of(c->from), str_of(c->to)};
-	Str		   *ids = palloc(sizeof(Str) * nops * 3);
 	TimestampTz asked_at = ops->item->asked_at;
-	int			n = 0;
-	Datum		values[4];
+	Datum		values[3];
 
-	for (int i = 0; i < nops; i++)
-	{
-		ids[n++] = ops[i].key;
-		if (links)
-		{
-			ids[n++] = ops[i].id;
-			if (ops[i].to_id.p != NULL)
-				ids[n++] = ops[i].to_id;
-		}
+	for (int i = 1; i < nops; i++)
 		asked_at = Min(asked_at, ops[i].item->asked_at);
-	}
 	values[0] = CStringGetTextDatum(ops->table->sync->view.name);
 	values[1] = mirror_texts(collections, links ? 3 : 1);
-	values[2] = mirror_texts(ids, n);
-	values[3] = TimestampTzGetDatum(asked_at);
+	values[2] = TimestampTzGetDatum(asked_at);
 	mirror_own_plan(&plan, "SELECT collection, id, at FROM sequin.tombstone WHERE sync = $1"
-					" AND collection = ANY ($2) AND id = ANY ($3) AND at >= $4", 4, types);
+					" AND collection = ANY ($2) AND at >= $3", 3, types);
 	mirror_execute(plan, values, NULL);
 	take_known(apply, ops->table->sync);
 }
 
+/* Is it of this record or pair, and not older than what the op tells? */
 static bool
-has_tombstone(const Tombstone *list, int n, const MirrorOp *op, const char *collection, Str id)
+forbids(const Tombstone *t, const MirrorOp *op, const char *collection, Str id)
 {
-	for (int i = 0; i < n; i++)
-		if (list[i].at >= op->item->asked_at && !(list[i].item == op->item && list[i].seq < op->seq) && str_eq(list[i].id, id) && str_is(list[i].collection, collection) &&
-			strcmp(list[i].sync->view.name, op->table->sync->view.name) == 0)
+	return t->at >= op->item->asked_at && !(t->item == op->item && t->seq < op->seq) && str_eq(t->id, id) &&
+		str_is(t->collection, collection) && strcmp(t->sync->view.name, op->table->sync->view.name) == 0;
+}
+
+static bool
+is_known_gone(const Apply *apply, const MirrorOp *op, const char *collection, Str id)
+{
+	int			low = 0;
+	int			high = apply->nknown;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (str_cmp(apply->known[middle].id, id) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	for (; low < apply->nknown && str_eq(apply->known[low].id, id); low++)
+		if (forbids(&apply->known[low], op, collection, id))
 			return true;
 	return false;
 }
@@ -184,8 +240,10 @@ has_tombstone(const Tombstone *list, int n, const MirrorOp *op, const char *coll
 static bool
 is_gone(const Apply *apply, const MirrorOp *op, const char *collection, Str id)
 {
-	return has_tombstone(apply->known, apply->nknown, op, collection, id) ||
-		has_tombstone(apply->tombstones, apply->ntombstones, op, collection, id);
+	for (int i = 0; i < apply->ntombstones; i++)
+		if (forbids(&apply->tombstones[i], op, collection, id))
+			return true;
+	return is_known_gone(apply, op, collection, id);
 }
 
 bool

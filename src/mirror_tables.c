@@ -105,6 +105,7 @@ read_column(MirrorTable *t, const SchemaField *field)
 		return false;
 	attribute = (Form_pg_attribute) GETSTRUCT(tuple);
 	column->field = field;
+	column->name = str_of(field->field);
 	column->type = attribute->atttypid;
 	column->typmod = attribute->atttypmod;
 	column->exact = column->type == type_oid(field->type) && column->typmod == -1;
@@ -153,7 +154,7 @@ table_build(CatalogSync *sync, SchemaCollection *c, Oid relid)
 	t->relid = relid;
 	t->quoted = quote_qualified_identifier(sync->target_schema, c->table);
 	whole = has_standard_columns(t) && read_columns(t);
-	t->row_set = palloc0(t->ncolumns + 2);
+	t->hints = palloc0(sizeof(int16) * (t->c->nfields + 1));
 	MemoryContextSwitchTo(old);
 	if (!whole)
 	{
@@ -236,7 +237,7 @@ mirror_table_column(MirrorTable *table, Str field)
 	while (low < high)
 	{
 		int			middle = (low + high) / 2;
-		int			order = str_cmp(field, str_of(table->columns[middle].field->field));
+		int			order = str_cmp(field, table->columns[middle].name);
 
 		if (order == 0)
 			return &table->columns[middle];
@@ -248,17 +249,34 @@ mirror_table_column(MirrorTable *table, Str field)
 	return NULL;
 }
 
+MirrorColumn *
+mirror_table_column_nth(MirrorTable *table, Str field, int n)
+{
+	int16	   *hint = &table->hints[Min(n, table->c->nfields)];
+	MirrorColumn *column;
+
+	if (*hint < table->ncolumns && str_eq(table->columns[*hint].name, field))
+		return &table->columns[*hint];
+	column = mirror_table_column(table, field);
+	if (column != NULL)
+		*hint = (int16) (column - table->columns);
+	return column;
+}
+
 static void
 forget_oldest_plan(MirrorTable *table)
 {
-	MirrorPlan **link = &table->plans;
+	MirrorPlan **oldest = NULL;
+	MirrorPlan *next;
 
-	while ((*link)->next != NULL)
-		link = &(*link)->next;
-	if (table->row_plan == *link)
-		table->row_plan = NULL;
-	plan_free(*link);
-	*link = NULL;
+	for (MirrorPlan **link = &table->plans; *link != NULL; link = &(*link)->next)
+		if (!(*link)->pinned)
+			oldest = link;
+	if (oldest == NULL)
+		return;
+	next = (*oldest)->next;
+	plan_free(*oldest);
+	*oldest = next;
 	table->nplans--;
 }
 
@@ -287,12 +305,13 @@ mirror_table_plan(MirrorTable *table, const char *sql, int nargs, Oid *types)
 		*link = plan->next;		/* to the front: the last one of the list is the one least used */
 	else
 	{
-		if (table->nplans == MAX_PLANS)
+		if (table->nplans >= MAX_PLANS)
 			forget_oldest_plan(table);
 		prepared = prepare(sql, nargs, types);
 		plan = MemoryContextAlloc(table->cx, sizeof(MirrorPlan));
 		plan->sql = MemoryContextStrdup(table->cx, sql);
 		plan->plan = prepared;
+		plan->pinned = false;
 		table->nplans++;
 	}
 	plan->next = table->plans;

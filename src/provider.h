@@ -115,7 +115,7 @@ typedef struct PageRequest
 	Str			cursor;			/* PageResult.next of the page before; STR_NULL: from the start.  PAGE_FEED: the feed's
 								 * state as it was left; STR_NULL: there is none yet, it must be set up */
 	Str			until_id;		/* PAGE_LIST, PAGE_DOWN: the other reading has come so far; STR_NULL: there is no other */
-	int64_t		since_us;		/* PAGE_CHANGES: µs since the Unix epoch, by the API's clock */
+	int64_t		since_us;		/* PAGE_CHANGES: µs since the Unix epoch, by the API's clock; PAGE_FEED: the present time */
 	Str			field;			/* PAGE_FIELD: stable identity */
 	Str		   *ids;			/* PAGE_LINKS */
 	int			nids;

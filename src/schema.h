@@ -59,6 +59,7 @@ typedef struct SchemaCollection
 	CollectionKind kind;
 	SchemaField *fields;		/* records only; in the API's order; standard columns (id...) are not among them */
 	int			nfields;
+	bool		exact;			/* every change of a record moves its modification time: no computed fields (Airtable) */
 	const char **aliases;		/* other names that paths may use for it (HubSpot custom objects) */
 	int			naliases;
 	/* COLLECTION_LINKS only; from/to in the alphabetical order of their singular names: */

@@ -374,10 +374,12 @@ new_field_in(const Errand *errand, const ChangeList *changes)
 	return NULL;
 }
 
-/* What a feed says of the schema: one collection, or NULL for everything. */
+/* What a feed says of the schema: one collection (in the errand's arena), or NULL for everything. */
 static bool
-feed_wants_refresh(const ChangeList *changes, const char **scope)
+feed_wants_refresh(const Errand *errand, const char **scope)
 {
+	const ChangeList *changes = &errand->conv.changes;
+	Str			only = STR_NULL;
 	bool		wanted = false;
 
 	for (int i = 0; i < changes->count; i++)
@@ -386,12 +388,10 @@ feed_wants_refresh(const ChangeList *changes, const char **scope)
 
 		if (changes->items[i].op != CHANGE_REFRESH_SCHEMA)
 			continue;
-		if (!wanted)
-			*scope = collection.p;
-		else if (*scope != NULL && (collection.p == NULL || !str_is(collection, *scope)))
-			*scope = NULL;
+		only = wanted && !str_eq(only, collection) ? STR_NULL : collection;
 		wanted = true;
 	}
+	*scope = only.p ? arena_cstr(errand->arena, only) : NULL;
 	return wanted;
 }
 
@@ -470,7 +470,7 @@ chain_take(Chain *chain, Errand *errand)
 	chain->no_more = !is_links(chain->job) && (result->next.p == NULL || (chain->job == CHAIN_FEED && !result->more));
 	if (!chain->no_more && !is_links(chain->job) && chain->job != CHAIN_FEED)
 		chain_fetch(chain);		/* while this one is committed */
-	if (chain->job == CHAIN_FEED && chain->refreshes == 0 && feed_wants_refresh(&errand->conv.changes, &scope))
+	if (chain->job == CHAIN_FEED && chain->refreshes == 0 && feed_wants_refresh(errand, &scope))
 		chain_refresh(chain, scope);
 	else
 		chain_apply(chain);

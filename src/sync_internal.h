@@ -23,6 +23,7 @@ typedef enum ChainJob			/* one chain of each kind per table at a time */
 	CHAIN_DOWN,					/* backfill: from the highest id down, meeting the list */
 	CHAIN_LINKS,				/* backfill or sweep of an association table */
 	CHAIN_POLL,
+	CHAIN_FIELD,				/* the records that have a field which is new in the mirror */
 	CHAIN_SWEEP,
 	CHAIN_DIRTY,				/* the links of records that a poll has just brought */
 	CHAIN_FEED,					/* of the whole sync */
@@ -114,6 +115,7 @@ struct Chain
 	char	  **ids;			/* CHAIN_LINKS, CHAIN_DIRTY: of the page in hand; palloc'd in cx */
 	int			nids;
 	bool		ids_are_to;
+	char	   *field;			/* CHAIN_FIELD */
 	/* a poll */
 	bool		tail;			/* only of what the backfill's second reading brought */
 	bool		late;			/* looks far back */
@@ -133,6 +135,7 @@ struct Chain
 
 extern SyncTable *table_of(SyncRun *run, const char *collection);
 extern void tables_failed(Chain *chain, const char *error);		/* the chain gave up: back off, and say why */
+extern void tables_refill(SyncTable *table);	/* it is read anew from the start */
 extern void tables_note(Chain *chain, const char *error);		/* something of it went wrong, and it goes on */
 extern int64 tables_spacing_us(const CatalogSync *sync);
 

@@ -59,6 +59,21 @@ links_request(Chain *chain, CatalogSync *sync, PageRequest *request, TxnError *e
 	return true;
 }
 
+/* The field that a chain fills: the first of the list, and the same one to its end. */
+static char *
+first_word(MemoryContext cx, char *chosen, const char *list)
+{
+	size_t		n = strcspn(list, " ");
+	char	   *word;
+
+	if (chosen != NULL || n == 0)
+		return chosen;
+	word = MemoryContextAlloc(cx, n + 1);
+	memcpy(word, list, n);
+	word[n] = '\0';
+	return word;
+}
+
 /*
  * Where the backfill came down by the search index, that part of the records is asked for once more with the
  * overlap; the list needs none.
@@ -91,7 +106,7 @@ bool
 job_request(Chain *chain, CatalogSync *sync, PageRequest *request, TxnError *error)
 {
 	static const PageKind kinds[] = {
-		[CHAIN_LIST] = PAGE_LIST,[CHAIN_DOWN] = PAGE_DOWN,[CHAIN_LINKS] = PAGE_LINKS,[CHAIN_POLL] = PAGE_CHANGES,
+		[CHAIN_LIST] = PAGE_LIST,[CHAIN_DOWN] = PAGE_DOWN,[CHAIN_LINKS] = PAGE_LINKS,[CHAIN_POLL] = PAGE_CHANGES,[CHAIN_FIELD] = PAGE_FIELD,
 		[CHAIN_SWEEP] = PAGE_LIST,[CHAIN_DIRTY] = PAGE_LINKS,[CHAIN_FEED] = PAGE_FEED,
 	};
 	SyncTable  *t = chain->table;
@@ -116,6 +131,10 @@ job_request(Chain *chain, CatalogSync *sync, PageRequest *request, TxnError *err
 		case CHAIN_POLL:
 			request->since_us = since;
 			break;
+		case CHAIN_FIELD:
+			chain->field = first_word(chain->cx, chain->field, t->state.fill);
+			request->field = str_of(chain->field);
+			return chain->field != NULL;
 		case CHAIN_FEED:
 			request->since_us = GetCurrentTimestamp() + UNIX_EPOCH_US;
 			break;
@@ -368,6 +387,30 @@ job_committed(Chain *chain)
 }
 
 static void
+filled_body(void *arg)
+{
+	Chain	   *chain = arg;
+
+	state_filled_row(&chain->table->state, chain->field);
+}
+
+/* The list in memory too, so that the next one has its turn. */
+static bool
+field_finished(Chain *chain, TxnError *error)
+{
+	char	   *fill = chain->table->state.fill;
+	size_t		n = chain->field ? strlen(chain->field) : 0;
+
+	if (n == 0)
+		return true;
+	if (!txn_run(filled_body, chain, 500, error))
+		return false;
+	if (strncmp(fill, chain->field, n) == 0 && (fill[n] == ' ' || fill[n] == '\0'))
+		memmove(fill, fill + n + (fill[n] == ' '), strlen(fill + n + (fill[n] == ' ')) + 1);
+	return true;
+}
+
+static void
 finish_body(void *arg)
 {
 	Chain	   *chain = arg;
@@ -381,6 +424,8 @@ job_finished(Chain *chain, TxnError *error)
 	TableState *s = &chain->next;
 	SyncTable  *t = chain->table;
 
+	if (chain->job == CHAIN_FIELD)
+		return field_finished(chain, error);
 	if (chain->job != CHAIN_SWEEP && chain->job != CHAIN_LINKS)
 		return true;
 	*s = t->state;
@@ -477,6 +522,8 @@ job_refused(Chain *chain, const char *why)
 		refuse_down(chain->table);
 	else if (chain->job == CHAIN_POLL)
 		chain->table->no_changes = true;
+	else if (chain->job == CHAIN_FIELD)
+		tables_refill(chain->table);
 	else if (chain->job == CHAIN_FEED)
 		refuse_feed(chain, why);
 	else

@@ -110,6 +110,7 @@ read_state(uint64 row, TableState *s)
 	s->swept_at = get_int(row, 16, SCHEDULE_NEVER);
 	s->sweep_wanted = get_bool(row, 17);
 	s->failed = get_bool(row, 18);
+	get_text(row, 19, s->fill, sizeof(s->fill));	/* cut off: the rest has its turn later */
 	return get_text(row, 2, s->collection, sizeof(s->collection)) &&
 		get_text(row, 5, s->list_cursor, sizeof(s->list_cursor)) &&
 		get_text(row, 6, s->list_last, sizeof(s->list_last)) && get_text(row, 8, s->down_last, sizeof(s->down_last));
@@ -129,12 +130,13 @@ state_load_rows(MemoryContext cx, TableState **states)
 		" ON CONFLICT DO NOTHING", 0, NULL, NULL, NULL);
 	run(&load, "SELECT s.id, t.collection, t.epoch::pg_catalog.int8, t.phase, t.list_cursor, t.list_last, t.list_done, t.down_last, t.down_done,"
 		" t.rows_done, t.rows_total, t.started_at, t.live_at, t.since, t.polled_at, t.swept_at, t.sweep_wanted,"
-		" t.last_error IS NOT NULL"
+		" t.last_error IS NOT NULL, t.fill"
 		" FROM sequin.table_state t"
 		" JOIN sequin.mirror_table m ON m.sync OPERATOR(pg_catalog.=) t.sync AND m.collection OPERATOR(pg_catalog.=) t.collection"
 		" JOIN sequin.sync s ON s.name OPERATOR(pg_catalog.=) t.sync"
 		" JOIN sequin.sync_state st ON st.sync OPERATOR(pg_catalog.=) t.sync"
-		" WHERE m.enabled AND m.removed_at IS NULL AND NOT s.paused AND st.ready_at IS NOT NULL"
+		" WHERE m.enabled AND m.removed_at IS NULL AND NOT s.paused AND s.config->'sync' IS DISTINCT FROM 'false'"
+		" AND st.ready_at IS NOT NULL"
 		"  AND st.state OPERATOR(pg_catalog.<>) 'discovering'"
 		" ORDER BY s.id, t.collection", 0, NULL, NULL, NULL);
 	*states = MemoryContextAllocHuge(cx, sizeof(TableState) * (SPI_processed + 1));
@@ -228,6 +230,33 @@ state_save_row(const TableState *s, bool keep_error)
 		" FROM sequin.sync s WHERE s.id OPERATOR(pg_catalog.=) $1 AND t.sync OPERATOR(pg_catalog.=) s.name"
 		" AND t.collection OPERATOR(pg_catalog.=) $2 AND t.epoch OPERATOR(pg_catalog.=) $3", 18, types, v, nulls);
 	return SPI_processed > 0;
+}
+
+void
+state_filled_row(const TableState *s, const char *field)
+{
+	static SPIPlanPtr plan;
+	Oid			types[] = {UUIDOID, TEXTOID, TEXTOID};
+	Datum		v[] = {key_datum(s->key), CStringGetTextDatum(s->collection), CStringGetTextDatum(field)};
+
+	run(&plan, "UPDATE sequin.table_state t SET fill = NULLIF(pg_catalog.array_to_string(pg_catalog.array_remove("
+		"pg_catalog.string_to_array(t.fill, ' '), $3), ' '), '')"
+		" FROM sequin.sync s WHERE s.id OPERATOR(pg_catalog.=) $1 AND t.sync OPERATOR(pg_catalog.=) s.name"
+		" AND t.collection OPERATOR(pg_catalog.=) $2", 3, types, v, NULL);
+}
+
+void
+state_refill_row(const TableState *s)
+{
+	static SPIPlanPtr plan;
+	Oid			types[] = {UUIDOID, TEXTOID};
+	Datum		v[] = {key_datum(s->key), CStringGetTextDatum(s->collection)};
+
+	run(&plan, "UPDATE sequin.table_state t SET epoch = t.epoch OPERATOR(pg_catalog.+) 1, phase = 'waiting', list_cursor = NULL,"
+		" list_last = NULL, list_done = false, down_last = NULL, down_done = false, rows_done = 0, rows_total = NULL,"
+		" started_at = NULL, fill = NULL"
+		" FROM sequin.sync s WHERE s.id OPERATOR(pg_catalog.=) $1 AND t.sync OPERATOR(pg_catalog.=) s.name"
+		" AND t.collection OPERATOR(pg_catalog.=) $2", 2, types, v, NULL);
 }
 
 void

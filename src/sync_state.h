@@ -18,6 +18,7 @@
 #define STATE_COLLECTION 200	/* bytes of a collection's identity; longer ones there are none */
 #define STATE_CURSOR 512		/* ... of an API's cursor */
 #define STATE_ID 128
+#define STATE_FILL 512
 
 typedef struct TableState
 {
@@ -38,6 +39,7 @@ typedef struct TableState
 	int64		polled_at;
 	int64		swept_at;
 	bool		sweep_wanted;
+	char		fill[STATE_FILL];	/* fields to be read for the rows that are there; with blanks between */
 	bool		failed;			/* last_error is set */
 } TableState;
 
@@ -53,6 +55,8 @@ extern int	state_load_rows(MemoryContext cx, TableState **states);
 extern int	state_load_feeds(MemoryContext cx, SyncFeed **feeds);
 /* False: the row is of another epoch by now, or gone. */
 extern bool state_save_row(const TableState *state, bool keep_error);
+extern void state_filled_row(const TableState *state, const char *field);	/* that field is filled */
+extern void state_refill_row(const TableState *state);	/* read it anew from the start; moves the epoch */
 extern void state_fail_row(const TableState *state, const char *error);	/* error NULL: it goes well again */
 /* feed NULL: leave.  polled: every table of the sync that the feed tells of has been polled since then; gap: all must be swept. */
 extern void state_save_feed(const uint8 key[16], const char *feed, const char *error, int64 polled_at, bool gap);

@@ -92,6 +92,8 @@ take_state(const TableState *state)
 		t->list_seen[0] = t->down_seen[0] = '\0';
 		t->no_down = t->no_changes = false;
 	}
+	else if (t->chains[CHAIN_FIELD] == NULL)
+		strlcpy(t->state.fill, state->fill, sizeof(t->state.fill));
 	if (t->state.phase != TABLE_LIVE && t->list_seen[0] == '\0')
 	{
 		strlcpy(t->list_seen, t->state.list_last, sizeof(t->list_seen));
@@ -305,6 +307,34 @@ add_due(Plan *plan, SyncTable *t, ChainJob job, int64 at, bool wanted)
 		plan->due[plan->ndue++] = (Due) {t, job, at, wanted};
 }
 
+static void
+refill_body(void *arg)
+{
+	state_refill_row(arg);
+}
+
+void
+tables_refill(SyncTable *table)
+{
+	TxnError	error;
+
+	/* its epoch moves, and with it the generation: the next load takes it from there */
+	if (!txn_run(refill_body, &table->state, 500, &error))
+		table->retry_at = GetCurrentTimestamp() + schedule_backoff_us(++table->failures);
+}
+
+/* Columns that are new: where the API can be asked for the records that have a value, these alone are read. */
+static void
+plan_fill(Plan *plan, SyncTable *t, const Reading *reading)
+{
+	if (t->state.fill[0] == '\0' || t->state.phase != TABLE_LIVE || t->retry_at > plan->now)
+		return;
+	if (reading->field)
+		add_due(plan, t, CHAIN_FIELD, Max(t->retry_at, 0), false);
+	else
+		tables_refill(t);
+}
+
 static bool
 end_is_filled(SyncRun *run, const char *collection)
 {
@@ -373,6 +403,7 @@ plan_table(Plan *plan, SyncTable *t)
 		plan_links_backfill(plan, t, c);
 	else if (t->state.phase != TABLE_LIVE)
 		plan_backfill(plan, t, &reading);
+	plan_fill(plan, t, &reading);
 	if (t->state.live_at != SCHEDULE_NEVER)
 		plan_fresh(plan, t, c, &reading);
 }
@@ -502,7 +533,7 @@ tables_turn(Loop *loop)
 		CatalogSync *sync = catalog_sync_by_key(catalog, run->key);
 		Plan		plan = {.loop = loop,.run = run,.sync = sync,.now = now,.next = next};
 
-		if (sync == NULL || sync->paused || !sync->ready || !run->kept)
+		if (sync == NULL || sync->paused || sync->proxy_only || !sync->ready || !run->kept)
 			continue;
 		plan_run(&plan);
 		next = plan.next;

@@ -7,7 +7,6 @@
  */
 #include "postgres.h"
 
-#include <malloc.h>
 
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -106,9 +105,6 @@ start_worker(Worker *w, int slot)
 {
 	ListenerOptions options;
 
-	/* Bodies come and go: keep the heap's top, and never mmap what is freed a moment later. */
-	mallopt(M_TRIM_THRESHOLD, 64 * 1024 * 1024);
-	mallopt(M_MMAP_THRESHOLD, 4 * 1024 * 1024);
 	loop_start(&w->loop, slot);
 	w->slot = &shared->slots[slot];
 	w->engine = engine_create(&w->loop, &w->slot->stats);

@@ -149,22 +149,12 @@ feed(Conversation *conv, const Call *call, int status, Str body)
 {
 	if (conv->failed)
 		return;					/* answers to calls that were under way when it failed */
-	if (call->step == AIRTABLE_STEP_TABLES)
+	if (conv->page != NULL)
+		airtable_page_feed(conv, call, status, body);
+	else if (call->step == AIRTABLE_STEP_TABLES)
 		airtable_schema_feed(conv, status, body);
 	else
 		airtable_reread_feed(conv, call, status, body);
-}
-
-static void
-no_reading(const SyncView *view, const SchemaCollection *c, Reading *reading)
-{
-	*reading = (Reading) {0};
-}
-
-static void
-no_page(Conversation *conv)
-{
-	conversation_fail(conv, false, "not built yet");
 }
 
 const Provider provider_airtable = {
@@ -177,8 +167,8 @@ const Provider provider_airtable = {
 	.decode = airtable_decode,
 	.discover = airtable_discover,
 	.reread = airtable_reread,
-	.reading = no_reading,
-	.page = no_page,
+	.reading = airtable_reading,
+	.page = airtable_page,
 	.feed = feed,
 	.limits = limits,
 };

@@ -11,6 +11,8 @@
  *   airtable_record.c  one record's JSON -> one Change
  *   airtable_schema.c  discovery, field types, which tables are chosen
  *   airtable_reread.c  asking for records again
+ *   airtable_pages.c   a table page by page
+ *   airtable_feed.c    a webhook as a change feed
  */
 #ifndef SEQUIN_AIRTABLE_H
 #define SEQUIN_AIRTABLE_H
@@ -47,7 +49,11 @@ enum
 enum
 {
 	AIRTABLE_STEP_TABLES,		/* discovery */
-	AIRTABLE_STEP_LIST			/* re-read; Call.state is its batch */
+	AIRTABLE_STEP_LIST,			/* re-read; Call.state is its batch */
+	AIRTABLE_STEP_PAGE,			/* a page of a table */
+	AIRTABLE_STEP_HOOKS,		/* the feed: which webhooks there are, */
+	AIRTABLE_STEP_HOOK_MAKE,	/* a new one, */
+	AIRTABLE_STEP_PAYLOADS		/* and what it has to tell */
 };
 
 /* The prefix and at least one letter or digit, nothing else: safe in a URL and in a formula. */
@@ -92,6 +98,11 @@ extern DecodeResult airtable_decode(const SyncView *view, const Route *route, co
 extern void airtable_discover(Conversation *conv);
 extern void airtable_schema_feed(Conversation *conv, int status, Str body);
 extern void airtable_reread(Conversation *conv, const Change *targets, int ntargets);
+extern void airtable_reading(const SyncView *view, const SchemaCollection *c, Reading *reading);
+extern void airtable_page(Conversation *conv);
+extern void airtable_page_feed(Conversation *conv, const Call *call, int status, Str body);
+extern void airtable_feed_ask(Conversation *conv);
+extern void airtable_feed_answer(Conversation *conv, const Call *call, int status, Str body);
 extern void airtable_reread_feed(Conversation *conv, const Call *call, int status, Str body);
 
 #endif

@@ -147,6 +147,24 @@ name_copy(Arena *arena, Str s, bool *usable)
 }
 
 /* False: out of memory. */
+/*
+ * Fields whose value can change without the record's modification time moving: computed ones, and links,
+ * for a write to the other table's field changes the cell of this one too [unverified: perhaps it moves].
+ */
+static bool
+is_computed(Str type)
+{
+	static const char *const computed[] = {
+		"formula", "rollup", "count", "lookup", "multipleLookupValues", "multipleRecordLinks", "aiText", "button",
+		"externalSyncSource", "lastModifiedBy", "lastModifiedTime",
+	};
+
+	for (size_t i = 0; i < sizeof(computed) / sizeof(computed[0]); i++)
+		if (str_is(type, computed[i]))
+			return true;
+	return false;
+}
+
 static bool
 add_field(Arena *arena, SchemaCollection *table, const JsonDoc *doc, uint32_t node)
 {
@@ -160,6 +178,7 @@ add_field(Arena *arena, SchemaCollection *table, const JsonDoc *doc, uint32_t no
 	if (!has_id || !has_name || str_is(json_text_at(doc, node, "type"), "manualSort"))
 		return true;			/* manualSort is the order of a view, no data */
 	field->type = field_type(doc, node);
+	table->exact &= !is_computed(json_text_at(doc, node, "type"));
 	table->nfields++;
 	return field->field != NULL && field->name != NULL;
 }
@@ -189,7 +208,7 @@ add_table(Conversation *conv, const JsonDoc *doc, uint32_t node)
 
 	if (!is_chosen(conv, id, name))
 		return true;
-	*table = (SchemaCollection) {.kind = COLLECTION_RECORDS};
+	*table = (SchemaCollection) {.kind = COLLECTION_RECORDS,.exact = true};
 	table->collection = name_copy(conv->arena, id, &has_id);
 	table->name = name_copy(conv->arena, name, &has_name);
 	if (!has_id || !has_name)

@@ -63,16 +63,20 @@ class Sync:
 
 
 def make_sync(cluster, fake, provider, name=None, wait=True, credential=None, tables=None, config=None, rate_limit="off", **args):
-    """Creates a sync against a stand-in, waits until it is ready, and gives it a key."""
+    """Creates a sync against a stand-in, waits until it is ready, and gives it a key.
+
+    A proxy alone, unless config says {"sync": True}: so that a table holds what the test wrote, and the log its calls.
+    """
     name = name or f"s{next(_names)}"
     credential = credential or (HUBSPOT_TOKEN if provider == "hubspot" else AIRTABLE_TOKEN)
     if provider == "airtable" and config is None:
         config = {"base_id": AIRTABLE_BASE}
+    config = {"sync": False, **(config or {})}
     if rate_limit == "off":
         rate_limit = "100000/1s, search:100000/1s" if provider == "hubspot" else "100000/1s"
     cluster.sql(
         "SELECT * FROM sequin.create_sync(%s, %s, credential => %s, config => %s, tables => %s, rate_limit => %s, upstream_url => %s, auth => %s)",
-        (name, provider, credential, json.dumps(config or {}), tables, rate_limit, args.pop("upstream_url", fake.origin), args.pop("auth", "key")))
+        (name, provider, credential, json.dumps(config), tables, rate_limit, args.pop("upstream_url", fake.origin), args.pop("auth", "key")))
     if wait:
         ready = cluster.one("SELECT sequin.wait_for(%s, 'ready', '30s')", (name,))
         assert ready, cluster.sql("SELECT * FROM sequin.syncs WHERE name = %s", (name,))

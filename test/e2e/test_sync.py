@@ -7,7 +7,7 @@ import pytest
 from cluster import wait_until
 from conftest import make_sync
 
-QUIET = {"poll_interval": "1 hour", "sweep_interval": "1 day"}
+QUIET = {"sync": True, "poll_interval": "1 hour", "sweep_interval": "1 day"}
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def synced(cluster, hubspot):
     made = []
 
     def make(tables=("contacts",), config=QUIET, **args):
-        made.append(make_sync(cluster, hubspot, "hubspot", tables=list(tables), config=config, **args))
+        made.append(make_sync(cluster, hubspot, "hubspot", tables=list(tables), config={"sync": True, **config}, **args))
         return made[-1]
 
     yield make
@@ -140,16 +140,19 @@ def test_resync_reads_anew_without_a_moment_of_missing_rows(synced, hubspot):
     assert sync.rows("contact", "firstname = 'spoilt'") == []
 
 
-def test_a_column_that_is_new_in_the_api_is_filled_for_old_rows(synced, hubspot):
-    seed(hubspot, 120)
-    sync = synced()
+def test_a_column_that_is_new_in_the_api_is_filled_for_old_rows_by_asking_for_those_alone(synced, hubspot):
+    seed(hubspot, 420)
+    sync = synced(config={**QUIET, "schema_interval": "300ms"})
     wait(sync, "live")
-    hubspot.edit(op="property_create", type="contacts", property={"name": "colour", "type": "string", "fieldType": "text", "label": "Colour"})
     id = sync.rows("contact")[0]["id"]
-    hubspot.edit(op="update", type="contacts", id=id, properties={"colour": "red"})
-    wait(sync, "swept")
-    wait_until("the column is filled", lambda: sync.row("contact", id).get("colour") == "red")
+    hubspot.ctl("POST", "edit", [
+        {"op": "property_create", "type": "contacts", "property": {"name": "colour", "type": "string", "fieldType": "text", "label": "Colour"}},
+        {"op": "raw", "type": "contacts", "id": id, "properties": {"colour": "red"}}])
+    hubspot.clear_log()
+    wait_until("the column is filled", lambda: (sync.row("contact", id) or {}).get("colour") == "red")
     wait(sync, "live")
+    asked = [e for e in data_calls(hubspot) if e["method"] == "POST" or "limit=100" in e["target"]]
+    assert len(asked) == 1 and b"HAS_PROPERTY" in asked[0]["body"]
 
 
 def test_a_paused_sync_asks_nothing_and_goes_on_when_resumed(synced, hubspot):
