@@ -153,13 +153,15 @@ chain_cancel(Chain *chain)
 {
 	chain->cancelled = true;
 	/* without a re-read or refresh under way nobody else will look at it */
-	if (chain->page == NULL && !chain->scanning)
+	if (chain->page == NULL && (!chain->scanning || chain->resume_us != 0))
 		chain_end(chain);
 }
 
 static void
 chain_fail(Chain *chain, const char *error)
 {
+	if (chain->job == CHAIN_DIRTY)
+		dirty_return(chain);
 	if (!chain->cancelled)
 		tables_failed(chain, error);
 	chain_end(chain);
@@ -179,7 +181,10 @@ chain_again(Chain *chain, const char *error, bool may_retry)
 	let_go(&chain->fetching, true);
 	let_go(&chain->parked, false);
 	drop_page(chain);
-	chain->cursor = keep_text(chain, chain->cursor, chain->page_cursor);
+	if (chain->scanning)
+		sweep_scan_again(chain);
+	if (!is_links(chain->job))	/* these go on by the mirror's ids */
+		chain->cursor = keep_text(chain, chain->cursor, chain->page_cursor);
 	chain->no_more = false;
 	chain->resume_us = clock_us() + schedule_backoff_us(chain->attempts);
 }
@@ -244,6 +249,7 @@ chain_fetch(Chain *chain)
 	Catalog    *catalog = catalog_current();
 	CatalogSync *sync = catalog ? catalog_sync_by_key(catalog, chain->run->key) : NULL;
 	PageRequest request = {0};
+	TxnError	error;
 	Errand	   *errand;
 
 	chain->resume_us = 0;
@@ -257,9 +263,11 @@ chain_fetch(Chain *chain)
 	}
 	if (over_budget(chain, sync))
 		return;
-	if (!job_request(chain, sync, &request))
+	if (!job_request(chain, sync, &request, &error))
 	{
-		if (chain->page == NULL)
+		if (chain->page == NULL && error.message[0])
+			chain_again(chain, error.message, true);
+		else if (chain->page == NULL)
 			chain_finish(chain);
 		else
 			chain->no_more = true;
@@ -268,6 +276,7 @@ chain_fetch(Chain *chain)
 	errand = errand_create(the_loop->errands, catalog, sync, LIMIT_SYNC, STR_NULL, clock_us() + PAGE_TIMEOUT_US);
 	if (errand == NULL)
 	{
+		chain->attempts += is_links(chain->job);	/* the same ids once more */
 		chain->resume_us = clock_us() + USECS_PER_SEC;
 		return;
 	}
@@ -318,7 +327,8 @@ on_refreshed(Errand *errand)
 		chain->refreshes = refreshes;
 		if (is_links(chain->job))
 			chain->attempts = Max(chain->attempts, 1);	/* the same ids once more */
-		chain->cursor = keep_text(chain, chain->cursor, chain->page_cursor);
+		else
+			chain->cursor = keep_text(chain, chain->cursor, chain->page_cursor);
 		chain->no_more = false;
 		chain_fetch(chain);
 	}
@@ -624,7 +634,10 @@ static void
 round_done(Chain *chain)
 {
 	if (chain->scanning)
+	{
+		chain->attempts = 0;
 		scan_on(chain);			/* the next ids */
+	}
 	else
 		chain_page_done(chain);
 }
@@ -642,7 +655,12 @@ chain_settle(Chain *chain)
 	{
 		TxnError	error;
 
-		/* what was asked for is in: now the page's own state */
+		/* what was asked for is in: now the page's own state, beside what others have saved meanwhile */
+		if (chain->table != NULL)
+		{
+			chain->next = chain->table->state;
+			job_advance(chain, &chain->page->conv.result);
+		}
 		chain->item = (MirrorItem) {.sync = chain->page->sync,.arena = chain->page->arena,.page = true};
 		chain->rounds = Max(chain->rounds, 1);
 		if (run_page(chain, &error))
@@ -744,7 +762,7 @@ scan_on(Chain *chain)
 	if (sync == NULL || chain->cancelled)
 		chain_end(chain);
 	else if (!sweep_scan_next(chain, sync, &error))
-		chain_fail(chain, error.message);
+		chain_again(chain, error.message, true);
 	else if (chain->targets.count > 0)
 		chain_reread(chain);
 	else if (chain->scan_done)

@@ -125,6 +125,7 @@ struct Chain
 	int			seen_number;	/* names its temporary table; 0: there is none */
 	bool		seen_fresh;		/* made by the present transaction: gone with it if it fails */
 	bool		scanning;		/* all pages are in: looks for rows that no page showed */
+	char	   *scan_from;		/* the records being asked for are of those after it */
 	char	   *scanned_to;
 	Arena	   *scan_arena;
 	bool		scan_done;
@@ -148,8 +149,8 @@ extern void chain_reread(Chain *chain);			/* chain->targets: asks for them, appl
 /* ---- sync_jobs.c ---- */
 
 extern bool job_is_routine(const Chain *chain);	/* counts against the budget of long windows */
-/* What to ask for next; false: nothing, the chain is at its end. */
-extern bool job_request(Chain *chain, CatalogSync *sync, PageRequest *request);
+/* What to ask for next; false: nothing, the chain is at its end, or the database refused (*error, else it is empty). */
+extern bool job_request(Chain *chain, CatalogSync *sync, PageRequest *request, TxnError *error);
 /* Before it is applied: how far the readings are.  False: it is not to be applied, the chain ends. */
 extern bool job_received(Chain *chain, const PageResult *result);
 extern void job_advance(Chain *chain, const PageResult *result);	/* chain->next: the state with this page */
@@ -167,11 +168,13 @@ extern void sweep_note_seen(Chain *chain, const PageResult *result);
 extern void sweep_add_stale(Chain *chain, CatalogSync *sync, const PageResult *result);
 /* Finds the next records that no page showed, into chain->targets; false: the database refused (*error). */
 extern bool sweep_scan_next(Chain *chain, CatalogSync *sync, TxnError *error);
+extern void sweep_scan_again(Chain *chain);		/* these were not settled: they are to be found once more */
 extern void sweep_forget(Chain *chain);			/* drops the temporary table, in a transaction of its own */
 
 /* ---- sync_links.c ---- */
 
 extern void dirty_add(SyncTable *links, bool is_to, const char *id);
+extern void dirty_return(Chain *chain);			/* its ids were not asked for: somebody else has to */
 extern bool dirty_any(const SyncTable *links);
 extern void dirty_forget(SyncTable *links);
 /* The next ids of the chain, into chain->ids; false: the database refused. */

@@ -40,15 +40,14 @@ other_reading(const char *seen, bool in_use)
 }
 
 static bool
-links_request(Chain *chain, CatalogSync *sync, PageRequest *request)
+links_request(Chain *chain, CatalogSync *sync, PageRequest *request, TxnError *error)
 {
 	SchemaCollection *c = schema_find(&sync->schema, str_of(request->collection));
 	Reading		reading = {0};
-	TxnError	error;
 
 	if (c != NULL)
 		sync->provider->reading(&sync->view, c, &reading);
-	if (reading.link_ids == 0 || !links_next_ids(chain, sync, reading.link_ids, &error) || chain->nids == 0)
+	if (reading.link_ids == 0 || !links_next_ids(chain, sync, reading.link_ids, error) || chain->nids == 0)
 		return false;
 	request->kind = PAGE_LINKS;
 	request->cursor = STR_NULL;
@@ -104,7 +103,7 @@ poll_since(Chain *chain)
 }
 
 bool
-job_request(Chain *chain, CatalogSync *sync, PageRequest *request)
+job_request(Chain *chain, CatalogSync *sync, PageRequest *request, TxnError *error)
 {
 	static const PageKind kinds[] = {
 		[CHAIN_LIST] = PAGE_LIST,[CHAIN_DOWN] = PAGE_DOWN,[CHAIN_LINKS] = PAGE_LINKS,[CHAIN_POLL] = PAGE_CHANGES,[CHAIN_FIELD] = PAGE_FIELD,
@@ -113,6 +112,7 @@ job_request(Chain *chain, CatalogSync *sync, PageRequest *request)
 	SyncTable  *t = chain->table;
 	int64		since = 0;
 
+	memset(error, 0, sizeof(*error));
 	if (chain->job == CHAIN_POLL)
 		since = poll_since(chain);	/* it may set the cursor */
 	*request = (PageRequest) {.kind = kinds[chain->job],.cursor = str_of(chain->cursor),.until_id = STR_NULL,.field = STR_NULL};
@@ -121,7 +121,7 @@ job_request(Chain *chain, CatalogSync *sync, PageRequest *request)
 	{
 		case CHAIN_LINKS:
 		case CHAIN_DIRTY:
-			return links_request(chain, sync, request);
+			return links_request(chain, sync, request, error);
 		case CHAIN_LIST:
 			request->until_id = other_reading(t->down_seen, !t->no_down);
 			break;
@@ -236,6 +236,8 @@ advance_list(Chain *chain, const PageResult *result, TableState *s)
 		s->rows_total = result->total;
 	if (result->next.p != NULL)
 		return;
+	if (result->met && !s->down_done && chain->table->no_down)
+		return;					/* whom it met has given up meanwhile: once more, to the end */
 	s->list_done = true;
 	if (!result->met || s->down_done)
 		complete(chain, s);

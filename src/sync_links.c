@@ -53,6 +53,13 @@ dirty_any(const SyncTable *links)
 	return links->dirty[0].count + links->dirty[1].count > 0;
 }
 
+void
+dirty_return(Chain *chain)
+{
+	for (int i = 0; i < chain->nids; i++)
+		dirty_add(chain->table, chain->ids_are_to, chain->ids[i]);
+}
+
 static void
 take_dirty(Chain *chain, int most)
 {

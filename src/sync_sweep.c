@@ -145,6 +145,7 @@ sweep_scan_next(Chain *chain, CatalogSync *sync, TxnError *error)
 	chain->targets = (ChangeList) {0};
 	if (chain->scan_done)
 		return true;
+	chain->scan_from = chain->scanned_to;
 	arena_destroy(chain->scan_arena);
 	chain->scan_arena = arena_create();
 	if (chain->scan_arena == NULL)
@@ -154,6 +155,14 @@ sweep_scan_next(Chain *chain, CatalogSync *sync, TxnError *error)
 		return false;
 	}
 	return txn_run(scan_body, &scan, 500, error);
+}
+
+void
+sweep_scan_again(Chain *chain)
+{
+	chain->targets = (ChangeList) {0};
+	chain->scanned_to = chain->scan_from;
+	chain->scan_done = false;
 }
 
 static void
