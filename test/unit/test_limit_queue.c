@@ -689,6 +689,53 @@ test_share_unwanted(void)
 	check(stamps_of(LIMIT_SYNC, start + 5 * S, start + 6 * S + S / 2) >= 2, "and one given wakes the sync that waits");
 }
 
+static bool
+ask(int place, LimitParty party, uint64_t ticket, int64_t *retry, LimitSet *wake)
+{
+	memset(wake, 0, sizeof(LimitSet));
+	return limit_queue_take(&sim.queue, sim.windows, place, party, ticket, sim.now, retry, wake);
+}
+
+/* Step by step: who is refused, called and told what around a slot that is the sync's. */
+static void
+test_hold(void)
+{
+	RateWindow *w;
+	LimitSet	wake;
+	int64_t		retry;
+	int64_t		next;
+	uint64_t	tickets[3];
+
+	sim_start("2/1s");
+	w = limit_window(sim.windows, 0);
+	next = sim.now + w->period_us + w->margin_us;
+	rate_window_charge(w, sim.now, 2);
+	for (int i = 0; i < 3; i++)
+		tickets[i] = limit_queue_ticket(&sim.queue, 0);
+	check(!ask(SYNC, LIMIT_SYNC, 0, &retry, &wake) && retry == next + LIMIT_STUCK_US,
+		  "without a share the sync waits for a proxied request to miss its turn");
+	memset(&wake, 0, sizeof(wake));
+	limit_queue_set_share(&sim.queue, sim.windows, 0.1, sim.now, &wake);
+	check(limit_set_has(&wake, SYNC), "a share calls it");
+	check(!ask(SYNC, LIMIT_SYNC, 0, &retry, &wake) && retry == next, "and then it is told when the slot comes free");
+	check(!ask(0, LIMIT_PROXY, tickets[0], &retry, &wake) && retry == next, "as is the first proxied request");
+
+	sim.now = next;
+	check(!ask(0, LIMIT_PROXY, tickets[0], &retry, &wake) && retry == next + LIMIT_SYNC_PATIENCE_US,
+		  "which is refused when it comes before the sync does");
+	check(!limit_set_has(&wake, 0), "and not called at once again");
+	check(ask(SYNC, LIMIT_SYNC, 0, &retry, &wake) && limit_set_has(&wake, 0), "the sync takes its slot and calls it for the other");
+	check(ask(0, LIMIT_PROXY, tickets[0], &retry, &wake), "which it gets");
+	limit_queue_publish(&sim.queue, sim.windows, 0, tickets[1], 2, sim.now, &wake);
+	limit_queue_sent(&sim.queue, sim.windows, 0, LIMIT_PROXY, sim.now, &wake);
+	limit_queue_sent(&sim.queue, sim.windows, SYNC, LIMIT_SYNC, sim.now, &wake);
+
+	sim.now += w->period_us + w->margin_us;
+	check(ask(0, LIMIT_PROXY, tickets[1], &retry, &wake), "nothing is held for a sync that asks no more");
+	limit_queue_publish(&sim.queue, sim.windows, 0, tickets[2], 1, sim.now, &wake);
+	check(ask(0, LIMIT_PROXY, tickets[2], &retry, &wake), "neither slot");
+}
+
 /* Workers and the sync die and come back at any time, some hang; in the end no slot is missing. */
 static void
 test_many_deaths(void)
@@ -1036,6 +1083,7 @@ main(void)
 	test_two_parties();
 	test_share();
 	test_share_unwanted();
+	test_hold();
 	test_many_deaths();
 	test_stuck_worker();
 	test_random_traffic();
