@@ -526,6 +526,46 @@ test_third_slot_random(void)
 	check(longest < S + 30000, "a proxied request that waits gets the very next slot");
 }
 
+/* While the sync takes all there is, a proxied request now and then: how long does it wait? */
+static void
+test_wait_beside_sync(void)
+{
+	static const struct
+	{
+		const char *limits;
+		int			most_ms;
+	}			cases[] = {{"4/1s", 300}, {"5/1s", 250}, {"20/1s", 150}, {"100/10s", 400}, {"190/10s", 300}, {"100/10s,1000/1min", 1700}};
+
+	for (size_t k = 0; k < sizeof(cases) / sizeof(cases[0]); k++)
+	{
+		int64_t		longest = 0;
+		int64_t		sum = 0;
+		int64_t		from;
+		char		name[100];
+
+		sim_start(cases[k].limits);
+		sync_wants(30000);
+		sim_run(sim.now + 180 * S);
+		from = sim.now;
+		for (int i = 0; i < 200; i++)
+		{
+			int64_t		at;
+
+			sim_run(sim.now + S + roll(4 * S));
+			at = sim.now;
+			sim_arrive(roll(5));
+			while (waiting_now() > sim.workers[SYNC].wanted)
+				sim_run(sim.now + 1000);
+			longest = sim.now - at > longest ? sim.now - at : longest;
+			sum += sim.now - at;
+		}
+		printf("# %s, all of it the sync's but for a request now and then: that waits %.0f ms, at most %.0f; %d a minute\n",
+			   cases[k].limits, sum / 200000.0, longest / 1000.0, (int) (stamps_between(from, sim.now) * 60 * S / (sim.now - from)));
+		snprintf(name, sizeof(name), "%s: a proxied request beside the sync waits %d ms at most", cases[k].limits, cases[k].most_ms);
+		check(longest <= cases[k].most_ms * 1000 && limits_held() && !sim.sync_first, name);
+	}
+}
+
 typedef struct Use			/* of a limit by two parties, over ten minutes of each round */
 {
 	double		least;		/* share of the limit, by both */
@@ -1061,8 +1101,9 @@ test_change_in_flight(void)
 	for (int i = 0; i < 3; i++)
 	{
 		int64_t		retry;
+		uint64_t	ticket = limit_queue_ticket(&sim.queue, 1);
 
-		(void) limit_queue_take(&sim.queue, sim.windows, SYNC, LIMIT_SYNC, 0, sim.now, &retry, &wake);
+		(void) limit_queue_take(&sim.queue, sim.windows, 1, LIMIT_PROXY, ticket, sim.now, &retry, &wake);
 	}
 	to = malloc(limit_windows_size(specs, n));
 	limit_windows_init(to, specs, n);
@@ -1080,6 +1121,7 @@ main(void)
 	test_proxy_first();
 	test_third_slot();
 	test_third_slot_random();
+	test_wait_beside_sync();
 	test_two_parties();
 	test_share();
 	test_share_unwanted();
