@@ -401,15 +401,15 @@ def test_the_mirror_follows_the_schema_and_fills_what_is_new(synced, hubspot):
     ids = seed(hubspot, 30)
     sync = synced(config={**QUIET, "schema_interval": "300ms"})
     wait(sync, "live")
-    hubspot.edit(op="property_create", type="contacts", property={"name": "shade", "type": "string", "fieldType": "text", "label": "Shade"})
+    hubspot.edit(op="property_create", type="contacts", property={"name": "shade", "type": "number", "fieldType": "number", "label": "Shade"})
     hubspot.edit(op="update", type="contacts", ids=ids[:9], properties={"shade": "12"})
-    wait_until("the column is there, and filled", lambda: sync.row("contact", ids[3]).get("shade") == "12")
+    wait_until("the column is there, and filled", lambda: sync.row("contact", ids[3]).get("shade") == 12)
     becomes_same(sync)
     hubspot.edit(request={"method": "PATCH", "path": "/crm/v3/properties/contacts/shade", "body": {"label": "Shade of grey"}})
-    hubspot.edit(request={"method": "PATCH", "path": "/crm/v3/properties/contacts/shade", "body": {"type": "number", "fieldType": "number"}})
-    wait_until("a number now", lambda: sync.columns("contact").get("shade") == "numeric", 20)
+    hubspot.edit(request={"method": "PATCH", "path": "/crm/v3/properties/contacts/shade", "body": {"type": "string", "fieldType": "text"}})
+    wait_until("text now", lambda: sync.columns("contact").get("shade") == "text", 20)
     becomes_same(sync)
-    hubspot.edit(op="update", type="contacts", ids=ids[9:12], properties={"shade": "13"})
+    hubspot.edit(op="update", type="contacts", ids=ids[9:12], properties={"shade": "light"})
     wait(sync, "fresh")
     becomes_same(sync)
     hubspot.edit(op="property_archive", type="contacts", name="shade")
@@ -422,7 +422,7 @@ def test_the_mirror_follows_the_schema_and_fills_what_is_new(synced, hubspot):
 
 def test_a_custom_object_that_is_made_later_is_filled_too(synced, hubspot):
     seed(hubspot, 5)
-    sync = synced(None, config={**QUIET, "schema_interval": "300ms"})
+    sync = synced(None, config={**QUIET, "schema_interval": "1s"})
     wait(sync, "live")
     made = hubspot.edit(request={"method": "POST", "path": "/crm/v3/schemas", "body": {
         "name": "boat", "labels": {"singular": "Boat", "plural": "Boats"}, "primaryDisplayProperty": "hull",
@@ -650,7 +650,7 @@ def test_the_rate_limits_are_never_exceeded(synced, hubspot):
     wait(sync, "live")
     wait(sync, "fresh")
     judged = hubspot.judge()
-    assert judged["requests"] >= 15 and judged["violation_count"] == 0, judged
+    assert sum(judged["requests"].values()) >= 15 and judged["violation_count"] == 0, judged
     same(sync)
 
 
