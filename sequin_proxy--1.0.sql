@@ -1106,7 +1106,7 @@ COMMENT ON COLUMN sequin.syncs.last_error IS 'what to fix; NULL: nothing';
 
 CREATE VIEW sequin.sync_progress AS
 	SELECT m.sync, m.table_name, m.collection_name, coalesce(t.phase, 'waiting') AS phase,
-		coalesce(t.rows_done, 0) AS rows_done, t.rows_total,
+		least(coalesce(t.rows_done, 0), t.rows_total) AS rows_done, t.rows_total,
 		p.rows_per_second,
 		CASE WHEN t.phase = 'backfill' AND t.rows_total >= t.rows_done AND p.rows_per_second > 0
 			THEN pg_catalog.make_interval(secs => ((t.rows_total - t.rows_done) / p.rows_per_second)::double precision) END AS eta,

@@ -121,7 +121,7 @@ UPDATE sequin.sync SET paused = true WHERE name = 'w';	-- so that the sync proce
 SELECT pg_temp.refused($$SELECT sequin.wait_for('w', 'ready')$$);
 COMMIT;
 SELECT sequin.wait_for('w', 'ready', '50ms');
-SELECT pg_temp.refused(format('SELECT sequin.wait_for(%L, %L)', 'w', s)) FROM unnest(ARRAY['live', 'fresh', 'swept', 'done', NULL]) s;
+SELECT pg_temp.refused(format('SELECT sequin.wait_for(%L, %L, ''1ms'')', 'w', s)) FROM unnest(ARRAY['live', 'fresh', 'swept', 'done', NULL]) s;
 SELECT pg_temp.refused($$SELECT sequin.wait_for('nosuch', 'ready')$$);
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT pg_temp.refused($$SELECT sequin.wait_for('w', 'ready')$$);
@@ -130,3 +130,15 @@ UPDATE sequin.sync_state SET state = 'ready' WHERE sync = 'w';
 SELECT sequin.wait_for('w', 'ready');
 SELECT sequin.drop_sync('w');
 DROP SCHEMA w;
+
+-- what the sync process is told
+SELECT pg_temp.refused($$SELECT sequin.create_sync('iv', 'hubspot', config => '{"poll_interval": "soon"}')$$);
+SELECT pg_temp.refused($$SELECT sequin.create_sync('iv', 'hubspot', config => '{"sweep_interval": "1 ms"}')$$);
+SELECT pg_temp.refused($$SELECT sequin.create_sync('iv', 'hubspot', config => '{"schema_interval": true}')$$);
+SELECT pg_temp.refused($$SELECT sequin.create_sync('iv', 'hubspot', config => '{"sync": "no"}')$$);
+SELECT name FROM sequin.create_sync('iv', 'hubspot', config => '{"poll_interval": "10s", "sweep_interval": "1 day", "schema_interval": "1h", "sync": true}');
+SELECT pg_temp.refused($$SELECT sequin.resync('nosuch')$$);
+SELECT pg_temp.refused($$SELECT sequin.resync('iv', 'nosuch')$$);
+SELECT sequin.resync('iv');
+SELECT sequin.drop_sync('iv');
+DROP SCHEMA iv;

@@ -9,6 +9,17 @@
 
 #include <string.h>
 
+/*
+ * The sync's pace.  Windows up to PACED_PERIOD_US are spread (a day's are not: who plans the work
+ * sees to them), and only beyond their first quarter, so that a few calls, as a discovery makes,
+ * go out at once.  A pace slightly faster than the limit itself, and PACE_SLACK_US beyond an
+ * interval that may be caught up, make good for turns that came late: the pace wastes nothing.
+ */
+#define PACED_PERIOD_US INT64_C(60000000)
+#define PACED_FROM(limit) ((limit) / 4)
+#define PACE_INTERVAL_US(w) ((w)->period_us / (w)->limit * 63 / 64)
+#define PACE_SLACK_US 20000
+
 static size_t
 aligned(size_t size)
 {
@@ -167,6 +178,44 @@ any(const LimitSet *set)
 	return (set->bits[0] | set->bits[1]) != 0;
 }
 
+/* How far apart the sync's slots should be now. */
+static int64_t
+pace_interval(LimitWindows *windows, int64_t now_us)
+{
+	int64_t		interval = 0;
+
+	for (int i = 0; i < windows->count; i++)
+	{
+		RateWindow *w = limit_window(windows, i);
+
+		if (w->period_us <= PACED_PERIOD_US && rate_window_count(w, now_us) >= PACED_FROM(w->limit) &&
+			PACE_INTERVAL_US(w) > interval)
+			interval = PACE_INTERVAL_US(w);
+	}
+	return interval;
+}
+
+/* When the sync's pace lets it take another slot. */
+static int64_t
+pace_opens_at(const LimitQueue *queue, LimitWindows *windows, int64_t now_us)
+{
+	int64_t		at = queue->sync_paced_us + pace_interval(windows, now_us);
+
+	return at > now_us ? at : now_us;
+}
+
+/* The sync takes a slot; what it is late may be caught up, but not much of it. */
+static void
+pace_note(LimitQueue *queue, LimitWindows *windows, int64_t now_us)
+{
+	int64_t		interval = pace_interval(windows, now_us);
+	int64_t		due = queue->sync_paced_us + interval;
+
+	if (due < now_us - interval - PACE_SLACK_US)
+		due = now_us - interval - PACE_SLACK_US;
+	queue->sync_paced_us = due < now_us ? due : now_us;
+}
+
 /* How many of a window's slots the sync may hold while tickets wait; it is below the limit but where that is one. */
 static int64_t
 share_of(const LimitQueue *queue, const RateWindow *w)
@@ -211,7 +260,11 @@ sync_turn_at(const LimitQueue *queue, LimitWindows *windows, int64_t opens_at_us
 	int64_t		stuck_at;
 
 	if (first_in_line(queue) < 0)
-		return opens_at_us;
+	{
+		int64_t		pace_at = pace_opens_at(queue, windows, now_us);
+
+		return pace_at > opens_at_us ? pace_at : opens_at_us;
+	}
 	share_at = share_opens_at(queue, windows, now_us);
 	if (share_at < opens_at_us)
 		share_at = opens_at_us;
@@ -395,7 +448,7 @@ sync_may_take(LimitQueue *queue, LimitWindows *windows, int64_t opens_at_us, int
 		return false;
 	}
 	share_at = share_opens_at(queue, windows, now_us);
-	if (share_at <= now_us)
+	if (share_at <= now_us && first_in_line(queue) >= 0)
 		return true;
 	while ((first = first_in_line(queue)) >= 0)
 	{
@@ -407,7 +460,8 @@ sync_may_take(LimitQueue *queue, LimitWindows *windows, int64_t opens_at_us, int
 		}
 		pass_over(queue, first);
 	}
-	return true;
+	*retry_at_us = pace_opens_at(queue, windows, now_us);
+	return *retry_at_us <= now_us;
 }
 
 static void
@@ -453,6 +507,8 @@ limit_queue_take(LimitQueue *queue, LimitWindows *windows, int place, LimitParty
 	}
 	else
 	{
+		if (party == LIMIT_SYNC)
+			pace_note(queue, windows, now_us);
 		for (int i = 0; i < windows->count; i++)
 			rate_window_reserve(limit_window(windows, i));
 		note_grant(queue, p, party);

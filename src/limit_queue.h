@@ -9,6 +9,9 @@
  *  - sync_share of each window (at least one slot, when it is not 0) is kept for a sync that wants
  *    it: while its own count is below that in every window, the next slot is the sync's, before
  *    any ticket; in a window of one slot the two parties take turns;
+ *  - the sync spreads what it takes of a window over its period (PACED_PERIOD_US in limit_queue.c):
+ *    a hundred at once would come free at once too, and a proxied request wait for that all the
+ *    while.  Proxied requests are never paced;
  *  - whoever is next in line has always been told a time to ask again that is not later than the
  *    moment at which a slot comes free; when a call makes that moment earlier, or somebody else
  *    next in line, the call returns whom to wake;
@@ -55,6 +58,7 @@ typedef struct LimitQueue
 	LimitSet	sync_claims;		/* places whose LIMIT_SYNC was refused and has not been passed over since */
 	int64_t		sync_open_since_us;	/* since when a slot is held for a claim; 0: none is */
 	bool		sync_was_last;		/* to get a slot */
+	int64_t		sync_paced_us;		/* when the sync's latest slot was due by its pace */
 	LimitPlace	places[LIMIT_PLACES];
 } LimitQueue;
 

@@ -101,12 +101,14 @@ def quote(text):
     return "'" + text.replace("'", "''") + "'"
 
 
-def create_sync(stage, name, provider, credential, upstream=None, config=None, tables=None, root="CRM", key="KEY"):
+def create_sync(stage, name, provider, credential, upstream=None, config=None, tables=None, root="CRM", key="KEY", rate_limit=None):
     args = [quote(name), quote(provider), f"credential => {quote(credential)}"]
     if config:
         args.append(f"config => {quote(json.dumps(config))}")
     if tables:
         args.append("tables => ARRAY[" + ", ".join(map(quote, tables)) + "]")
+    if rate_limit:
+        args.append(f"rate_limit => {quote(rate_limit)}")
     if upstream:
         args.append(f"upstream_url => {quote(upstream)}")
     statement = f"SELECT * FROM sequin.create_sync({', '.join(args)})"
@@ -172,15 +174,55 @@ def airtable_story(stage, fakes, base):
     stage.psql(f"SELECT id, {text['column_name']} FROM ops.product_inventory WHERE id IN ('{first}', '{second}')")
 
 
+def progress(stage, sync):
+    """Shows sequin.sync_progress once a second until the sync is live."""
+    query = (f"SELECT table_name, phase, rows_done, rows_total, rows_per_second, date_trunc('second', eta) AS eta FROM sequin.sync_progress "
+             f"WHERE sync = {quote(sync)} AND table_name = 'contact'")
+    print(f"{CYAN}postgres=# {OFF}{query} \\watch 1")
+    live = False
+    for sample in range(30):
+        lines = stage.psql(query, quiet=True).rstrip().splitlines()
+        print(indent("\n".join(lines if sample == 0 else lines[2:])))
+        if live:
+            return
+        live = stage.cluster.one("SELECT sequin.wait_for(%s, 'live', '1s')", (sync,))
+    sys.exit("the backfill did not end")
+
+
+def fresh_story(stage, fakes):
+    title("9. A backfill, within the rate limit that it shares with the proxy")
+    fakes.hubspot.edit(op="create", type="contacts", count=5000, properties={"email": "reader{n}@example.org", "firstname": "Reader {n}"})
+    say("The stand-in has 5,000 more contacts. The list and the search endpoint are read at once, each in its own limit.")
+    create_sync(stage, "big", "hubspot", "pat-na1-test", fakes.hubspot.origin, tables=["contacts"], root="BIG", key="BIG_KEY",
+                rate_limit="10/1s, search:2/1s")
+    progress(stage, "big")
+    stage.psql("SELECT count(*) FROM big.contact")
+
+    title("10. A change made past the proxy arrives")
+    reader = stage.cluster.one("SELECT id FROM big.contact WHERE email = 'reader7@example.org'")
+    gone = stage.cluster.one("SELECT id FROM big.contact WHERE email = 'reader8@example.org'")
+    row = f"SELECT id, firstname FROM big.contact WHERE id IN ('{reader}', '{gone}')"
+    stage.psql(row)
+    fakes.hubspot.edit(op="update", type="contacts", id=reader, properties={"firstname": "Changed in HubSpot's own pages"})
+    fakes.hubspot.edit(op="archive", type="contacts", id=gone)
+    print(f"{DIM}# somebody edits one contact in HubSpot and deletes another; polls come every 30 s, or at once when asked:{OFF}")
+    stage.psql("SELECT sequin.wait_for('big', 'fresh')")
+    stage.psql(row)
+    print(f"{DIM}# deletes show in no search: a sweep finds them{OFF}")
+    stage.psql("SELECT sequin.wait_for('big', 'swept')")
+    stage.psql(row)
+
+
 def epilogue(stage):
-    title("9. Who wrote what, and what it cost")
+    title("11. Who wrote what, and what it cost")
     stage.psql("SELECT sync, method, left(path, 58) AS path, status, state FROM sequin.write_log ORDER BY id")
     stage.psql("SELECT * FROM sequin.rate_limit_usage")
 
 
 def real_hubspot(stage, token):
     title("A real HubSpot account")
-    create_sync(stage, "crm", "hubspot", token, tables=["contacts", "companies", "deals"])
+    # a proxy alone: a demo does not read a whole account
+    create_sync(stage, "crm", "hubspot", token, config={"sync": False}, tables=["contacts", "companies", "deals"])
     stage.psql("SELECT table_name FROM sequin.mirror_table WHERE sync = 'crm' ORDER BY 1")
     stage.curl("GET", "CRM", "api.hubapi.com/crm/v3/objects/contacts?limit=3")
     if os.environ.get("WRITE") == "1":
@@ -189,12 +231,12 @@ def real_hubspot(stage, token):
         stage.psql(f"SELECT id, email FROM crm.contact WHERE id = '{made['id']}'")
         stage.curl("DELETE", "CRM", f"api.hubapi.com/crm/v3/objects/contacts/{made['id']}")
     else:
-        say("Reads only; WRITE=1 also creates a contact and deletes it again.")
+        say("Reads only, and the tables are not filled (config {\"sync\": false}); WRITE=1 also creates a contact and deletes it again.")
 
 
 def real_airtable(stage, token, base):
     title("A real Airtable base")
-    create_sync(stage, "ops", "airtable", token, config={"base_id": base}, root="OPS", key="OPS_KEY")
+    create_sync(stage, "ops", "airtable", token, config={"base_id": base, "sync": False}, root="OPS", key="OPS_KEY")
     stage.psql("SELECT table_name, collection FROM sequin.mirror_table WHERE sync = 'ops' ORDER BY 1")
     table = stage.cluster.one("SELECT collection FROM sequin.mirror_table WHERE sync = 'ops' ORDER BY table_name LIMIT 1")
     stage.curl("GET", "OPS", f"api.airtable.com/v0/{base}/{table}?maxRecords=3", key="OPS_KEY")
@@ -202,7 +244,7 @@ def real_airtable(stage, token, base):
         _, _, made = stage.curl("POST", "OPS", f"api.airtable.com/v0/{base}/{table}", {"fields": {}}, key="OPS_KEY")
         stage.curl("DELETE", "OPS", f"api.airtable.com/v0/{base}/{table}/{made['id']}", key="OPS_KEY")
     else:
-        say("Reads only; WRITE=1 also creates a record and deletes it again.")
+        say("Reads only, and the tables are not filled (config {\"sync\": false}); WRITE=1 also creates a record and deletes it again.")
 
 
 def keep(stage, fakes):
@@ -239,6 +281,7 @@ def main():
         if fakes:
             hubspot_story(stage, fakes)
             airtable_story(stage, fakes, {"id": "appFakeBase000001", "token": "patFakeToken00001.secret"})
+            fresh_story(stage, fakes)
         epilogue(stage)
         if os.environ.get("KEEP") == "1":
             keep(stage, fakes)

@@ -355,6 +355,86 @@ test_carry(void)
 	check(good, "a changed limit knows what was sent under the old one");
 }
 
+/* A changed coarse limit: whatever is granted after the change lies within both, and the new one is used. */
+static void
+test_carry_coarse(void)
+{
+	bool		held = true;
+	bool		used = true;
+
+	for (int round = 0; round < 40; round++)
+	{
+		int64_t		from_period = S * (100 + roll(1000));
+		RateWindow *from = make(1500 + roll(3000), from_period);
+		RateWindow *to = make(roll(2) ? 1500 + roll(3000) : 1 + roll(300), from_period - roll(from_period / 2));
+		int64_t		now = roll(S);
+		int64_t		end;
+		int			before;
+
+		memset(&oracle, 0, sizeof(oracle));
+		while (now < 2 * from_period)
+		{
+			now += roll(from_period / from->limit);
+			if (!rate_window_free(from, now))
+				continue;
+			rate_window_reserve(from);
+			rate_window_stamp(from, now, 1, 0);
+			oracle.stamps[oracle.n++] = now;
+		}
+		rate_window_carry(to, from, now);
+		before = oracle.n;
+		for (end = now + 2 * to->period_us; now < end; now += roll(to->period_us / to->limit))
+		{
+			if (!rate_window_free(to, now))
+				continue;
+			held &= oracle_count(now, to->period_us) < to->limit;
+			rate_window_reserve(to);
+			rate_window_stamp(to, now, 1, 0);
+			oracle.stamps[oracle.n++] = now;
+		}
+		used &= oracle.n - before >= to->limit * 0.98;
+		free(from);
+		free(to);
+	}
+	check(held, "a changed coarse limit is never exceeded by what follows");
+	check(used, "and it is used");
+}
+
+static void
+test_memory(void)
+{
+	size_t		largest = 0;
+
+	for (int64_t limit = RATE_EXACT_MAX + 1; limit <= 1000000000; limit *= 2)
+		largest = rate_window_size(limit) > largest ? rate_window_size(limit) : largest;
+	printf("# bytes: 1000/30d %zu, 250000/1d %zu, any coarse window %zu\n", rate_window_size(1000), rate_window_size(250000),
+		   largest);
+	check(largest < 12000 && rate_window_size(RATE_EXACT_MAX) < 80000, "a window's memory does not grow with its limit or its period");
+}
+
+/* Margins cover the jitter of the way to the API, which does not grow with the period, and the drift of clocks, which does. */
+static void
+test_margins(void)
+{
+	static const struct
+	{
+		int64_t		period_s;
+		double		least_ms;
+		double		most_share;
+	}			cases[] = {{1, 11, 0.0113}, {2, 22, 0.0113}, {10, 25, 0.0027}, {60, 25, 0.0006}, {86400, 8000, 0.0002}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		RateWindow *w = make(10, cases[i].period_s * S);
+		char		name[100];
+
+		snprintf(name, sizeof(name), "a period of %d s: a margin of at least %g ms, of at most %g of it", (int) cases[i].period_s,
+				 cases[i].least_ms, cases[i].most_share);
+		check(w->margin_us >= cases[i].least_ms * 1000 && w->margin_us <= cases[i].most_share * w->period_us, name);
+		free(w);
+	}
+}
+
 /* ---- text ---- */
 
 static bool
@@ -402,6 +482,9 @@ main(void)
 	test_parties();
 	test_count_since();
 	test_carry();
+	test_carry_coarse();
+	test_memory();
+	test_margins();
 	test_parse();
 	printf("%d passed, %d failed\n", passed, failed);
 	return failed ? 1 : 0;

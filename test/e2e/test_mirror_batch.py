@@ -1,0 +1,350 @@
+"""Batched writes to the mirror: through the proxy's batch endpoints, and, for pages, by the probe module.
+
+The probe (test/mirror/mirror_probe.c) calls mirror_apply as the sync process does, with changes given as JSON.
+"""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from conftest import make_sync
+
+CONTACTS = "/crm/v3/objects/contacts"
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+T1, T2, T3 = ("2024-05-01T10:00:0%d.000Z" % i for i in (1, 2, 3))
+CONTACT, COMPANY = "0-1", "0-2"
+
+
+def batch(sync, verb, inputs, **kw):
+    return sync.client.post(f"{CONTACTS}/batch/{verb}", {"inputs": inputs, **kw})
+
+
+def made(sync, n, **properties):
+    a = batch(sync, "create", [{"properties": {"email": f"b{i}@example.com", **properties}, "associations": []} for i in range(n)])
+    assert (a.status, a.commit) == (201, "committed"), a
+    return sorted(r["id"] for r in a.json["results"])
+
+
+def errors(sync):
+    return sync.cluster.dicts("SELECT id, column_name, value FROM sequin.cast_error WHERE sync = %s ORDER BY id", (sync.name,))
+
+
+# ---- through the proxy ----
+
+def test_records_of_one_batch_that_set_different_columns_each_keep_what_they_did_not_set(hub):
+    ids = made(hub, 9, firstname="F", lastname="L")
+    inputs = [{"id": i, "properties": {"firstname": f"f{n}"} if n % 3 == 0 else {"lastname": None if n % 3 == 1 else "x"}}
+              for n, i in enumerate(ids)]
+    a = batch(hub, "update", [{**i, "properties": {k: v or "" for k, v in i["properties"].items()}} for i in inputs])
+    assert a.commit == "committed", a
+    got = {r["id"]: (r["firstname"], r["lastname"]) for r in hub.rows("contact")}
+    assert got == {i: (f"f{n}" if n % 3 == 0 else "F", ["L", None, "x"][n % 3]) for n, i in enumerate(ids)}
+
+
+def test_a_full_batch_is_one_statement(hub):
+    hub.cluster.sql(f'CREATE TABLE "{hub.name}".statements (n int)')
+    hub.cluster.sql(f"""CREATE FUNCTION "{hub.name}".count_statement() RETURNS trigger LANGUAGE plpgsql AS
+        $$BEGIN INSERT INTO "{hub.name}".statements VALUES (1); RETURN NULL; END$$""")
+    hub.cluster.sql(f"""CREATE TRIGGER counted AFTER INSERT ON "{hub.name}".contact
+        FOR EACH STATEMENT EXECUTE FUNCTION "{hub.name}".count_statement()""")
+    made(hub, 100)
+    assert len(hub.rows("contact")) == 100
+    assert hub.cluster.one(f'SELECT count(*) FROM "{hub.name}".statements') == 1
+
+
+def test_a_trigger_that_swallows_rows_keeps_these_alone_out(hub):
+    ids = made(hub, 6, firstname="old")
+    hub.cluster.sql(f"""CREATE FUNCTION "{hub.name}".swallow() RETURNS trigger LANGUAGE plpgsql AS
+        $$BEGIN IF NEW.firstname LIKE 'no%' THEN RETURN NULL; END IF; NEW.lastname := 'seen'; RETURN NEW; END$$""")
+    hub.cluster.sql(f"""CREATE TRIGGER swallow BEFORE INSERT OR UPDATE ON "{hub.name}".contact
+        FOR EACH ROW EXECUTE FUNCTION "{hub.name}".swallow()""")
+    hub.fake.clear_log()
+    a = batch(hub, "update", [{"id": i, "properties": {"firstname": ("no" if n % 2 else "yes") + str(n)}} for n, i in enumerate(ids)])
+    assert a.commit == "committed", a
+    got = {r["id"]: (r["firstname"], r["lastname"]) for r in hub.rows("contact")}
+    assert got == {i: ("old", None) if n % 2 else (f"yes{n}", "seen") for n, i in enumerate(ids)}
+    assert len(hub.fake.log()) == 1, "swallowed rows are not asked for again"
+
+
+def test_a_column_that_the_user_gave_another_type_costs_no_row_of_the_batch(hub):
+    ids = made(hub, 5)
+    hub.cluster.sql(f'ALTER TABLE "{hub.name}".contact ALTER firstname TYPE integer USING NULL, ALTER lastname TYPE varchar(4)')
+    a = batch(hub, "update", [{"id": i, "properties": {"firstname": str(n) if n % 2 else "word", "lastname": "abcdef"[:n + 2]}}
+                              for n, i in enumerate(ids)])
+    assert a.commit == "committed", a
+    got = [(r["firstname"], r["lastname"]) for r in hub.rows("contact")]
+    assert got == [(n if n % 2 else None, "abcdef"[:n + 2] if n < 3 else None) for n in range(5)]
+    assert [(e["id"], e["column_name"]) for e in errors(hub)] == [
+        (i, c) for n, i in enumerate(ids) for c in ("firstname", "lastname") if (n % 2 == 0 if c == "firstname" else n >= 3)]
+
+
+def test_row_security_of_the_owner_holds_for_batches(hub, cluster):
+    ids = made(hub, 4, firstname="before")
+    cluster.sql("DROP ROLE IF EXISTS batch_owner")
+    cluster.sql("CREATE ROLE batch_owner")
+    cluster.sql(f'GRANT USAGE, CREATE ON SCHEMA "{hub.name}" TO batch_owner')
+    table = f'"{hub.name}".contact'
+    cluster.sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO batch_owner")
+    cluster.sql("UPDATE sequin.sync SET owner = 'batch_owner' WHERE name = %s", (hub.name,))
+    cluster.sql(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    cluster.sql(f"CREATE POLICY some ON {table} TO batch_owner USING (true) WITH CHECK (firstname <> 'forbidden')")
+    try:
+        a = batch(hub, "update", [{"id": i, "properties": {"firstname": "after"}} for i in ids])
+        assert a.commit == "committed", a
+        a = batch(hub, "update", [{"id": i, "properties": {"firstname": "forbidden" if i == ids[0] else "x"}} for i in ids])
+        assert a.commit == "deferred", a
+        assert {r["firstname"] for r in hub.rows("contact")} == {"after"}
+    finally:
+        cluster.sql("UPDATE sequin.sync SET owner = 'postgres' WHERE name = %s", (hub.name,))
+        cluster.sql(f"DROP POLICY some ON {table}")
+        cluster.sql("DROP OWNED BY batch_owner")
+        cluster.sql("DROP ROLE batch_owner")
+
+
+# ---- pages, by the probe ----
+
+@pytest.fixture(scope="module")
+def probe(cluster):
+    path = subprocess.run([os.path.join(ROOT, "tools/mirror_probe.sh")], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    cluster.sql(f"CREATE FUNCTION public.probe_apply(text, text) RETURNS text LANGUAGE c SET search_path = pg_catalog AS '{path}', 'probe_apply'")
+    yield
+    cluster.sql("DROP FUNCTION public.probe_apply")
+
+
+class Pages:
+    def __init__(self, sync):
+        self.sync = sync
+
+    def apply(self, *items):
+        return json.loads(self.sync.cluster.one("SELECT public.probe_apply(%s, %s)", (self.sync.name, json.dumps(items))))
+
+    def page(self, *changes, ago_ms=0, page=True):
+        return self.apply({"page": page, "ago_ms": ago_ms, "changes": changes})[0]
+
+    def versions(self, table="contact"):
+        """Where each row is: a row that was rewritten, or even locked, shows."""
+        return self.sync.cluster.sql(f'SELECT ctid, xmin, xmax, _sync_updated_at FROM "{self.sync.name}"."{table}" ORDER BY ctid')
+
+
+@pytest.fixture
+def pages(hub, probe):
+    return Pages(hub)
+
+
+def record(n, updated=T1, **fields):
+    return {"op": "patch", "collection": CONTACT, "id": str(n), "created_at": T1, "updated_at": updated,
+            "fields": {"email": f"p{n}@example.com", **fields}}
+
+
+def link(a, b, *labels, replace=True):
+    return {"op": "link", "collection": CONTACT, "id": str(a), "to_collection": COMPANY, "to_id": str(b), "labels": labels, "replace": replace}
+
+
+def rest(a, *keep):
+    return {"op": "unlink", "collection": CONTACT, "id": str(a), "to_collection": COMPANY, "keep": [str(k) for k in keep]}
+
+
+def links(sync):
+    return {(r["contact_id"], r["company_id"]): r["labels"] for r in sync.rows("associations_company_contact")}
+
+
+def test_a_page_that_tells_nothing_new_touches_no_row(pages, hub):
+    rows = [record(n, firstname=None if n % 2 else "F", lifecyclestage="lead") for n in range(50)]
+    assert pages.page(*rows) == {"verdict": "applied", "nwritten": 50, "written": [1] * 50, "rereads": []}
+    before = pages.versions()
+    for ago in (0, 60_000):     # asked after, and before the rows were confirmed
+        assert pages.page(*rows, ago_ms=ago) == {"verdict": "applied", "nwritten": 0, "written": [0] * 50, "rereads": []}
+    assert pages.versions() == before
+    rows[7] = record(7, T2, firstname="changed", lifecyclestage="lead")
+    rows.append(record(99))
+    assert pages.page(*rows)["written"] == [int(n in (7, 50)) for n in range(51)]
+    assert hub.row("contact", "7")["firstname"] == "changed"
+    assert len([v for v in pages.versions() if v in before]) == 49
+
+
+def test_in_the_course_of_one_session_new_pages_and_known_ones_may_alternate(pages, hub):
+    first, second = [record(n) for n in range(30)], [record(n) for n in range(20, 60)]
+    with hub.cluster.connect() as db:
+        def page(rows):
+            return json.loads(db.execute("SELECT public.probe_apply(%s, %s)", (hub.name, json.dumps(
+                [{"page": True, "changes": rows}]))).fetchone()[0])[0]["nwritten"]
+        assert [page(first), page(first), page(second), page(second), page(first), page(second)] == [30, 0, 30, 0, 0, 0]
+        assert page([record(n) for n in range(100, 150)]) == 50
+        assert page([record(n) for n in range(120, 170)]) == 20     # while all rows are expected to be new
+        assert page([record(n) for n in range(120, 170)]) == 0
+    assert len(hub.rows("contact")) == 60 + 70
+
+
+def test_a_write_that_is_no_page_is_always_stamped(pages, hub):
+    pages.page(record(1), record(2))
+    before = pages.versions()
+    assert pages.page(record(1), record(2), page=False)["written"] == [1, 1]
+    assert not set(pages.versions()) & set(before)
+
+
+def test_a_page_asked_for_before_a_newer_state_is_asked_for_again_unless_it_says_the_same(pages, hub):
+    pages.page(record(1, T2, firstname="new"), record(2, T2, firstname="new"), record(3, T1, firstname="new"), page=False)
+    got = pages.page(record(1, T1, firstname="old"), record(2, T2, firstname="new"), record(3, T1, firstname="other"),
+                     record(4, T1), ago_ms=60_000)
+    assert got == {"verdict": "reread", "nwritten": 1, "written": [0, 0, 0, 1], "rereads": ["1", "3"]}
+    assert [r["firstname"] for r in hub.rows("contact")] == ["new", "new", "new", None]
+
+
+def test_pages_and_writes_may_share_a_transaction_each_by_its_own_fence(pages, hub):
+    pages.page(record(1, firstname="a"), record(2, firstname="a"), record(3, firstname="a"))
+    got = pages.apply(
+        {"page": True, "ago_ms": 0, "changes": [record(1, firstname="a"), record(4)]},
+        {"page": False, "ago_ms": 60_000, "changes": [record(2, firstname="b"), record(5)]},
+        {"page": False, "ago_ms": 0, "changes": [record(3, firstname="b"), record(6)]})
+    assert [(g["verdict"], g["written"], g["rereads"]) for g in got] == [
+        ("applied", [0, 1], []), ("reread", [0, 1], ["2"]), ("applied", [1, 1], [])]
+    assert [r["firstname"] for r in hub.rows("contact")] == ["a", "a", "b", None, None, None]
+
+
+@pytest.mark.parametrize("page", [True, False])
+def test_of_two_changes_of_a_record_in_one_page_the_last_stands(pages, hub, page):
+    got = pages.page(record(1, firstname="a", lastname="x"), record(2), record(1, firstname="b"), record(3), record(1, T2, firstname="c"), page=page)
+    assert (got["verdict"], got["nwritten"]) == ("applied", 5)
+    assert [(r["id"], r["firstname"], r["lastname"]) for r in hub.rows("contact")] == [("1", "c", "x"), ("2", None, None), ("3", None, None)]
+    delete = {"op": "delete", "collection": CONTACT, "id": "2"}
+    got = pages.page(delete, record(2, firstname="again"), {**delete, "id": "3"}, {**delete, "id": "77"}, page=page)
+    assert (got["verdict"], got["written"]) == ("applied", [1, 1, 1, 0])
+    assert [(r["id"], r["firstname"]) for r in hub.rows("contact")] == [("1", "c"), ("2", "again")]
+
+
+def test_a_deleted_record_does_not_come_back_from_a_page_that_was_asked_for_earlier(pages, hub):
+    pages.page(*[record(n) for n in range(5)])
+    pages.page({"op": "delete", "collection": CONTACT, "id": "3"})
+    got = pages.page(*[record(n, T2) for n in range(5)], ago_ms=60_000)
+    assert (got["written"], got["rereads"]) == ([1, 1, 1, 0, 1], ["3"])
+    assert [r["id"] for r in hub.rows("contact")] == ["0", "1", "2", "4"]
+
+
+def test_a_value_that_fits_no_column_is_noted_once_not_with_every_sweep(pages, hub):
+    hub.cluster.sql(f'ALTER TABLE "{hub.name}".contact ALTER firstname TYPE integer USING NULL')
+    rows = [record(1, firstname="word"), record(2, firstname="12")]
+    assert [pages.page(*rows)["nwritten"] for _ in range(3)] == [2, 0, 0]
+    assert [(e["id"], e["value"]) for e in errors(hub)] == [("1", "word")]
+
+
+@pytest.mark.parametrize("type_", ["json", "xml", "varchar(20)", "numeric(8,2)", "char(5)", "integer[]", "point", 'text COLLATE "C"'])
+def test_a_column_of_any_type_can_be_compared(pages, hub, type_):
+    value = {"json": '{"a": 1}', "xml": "<a/>", "numeric(8,2)": "1.5", "integer[]": "{1,2}", "point": "(1,2)"}.get(type_, "abc")
+    other = {"json": '{"a":1}', "xml": "<b/>", "numeric(8,2)": "2", "integer[]": "{2}", "point": "(1,3)"}.get(type_, "abd")
+    using = "NULL" if "COLLATE" not in type_ else "firstname"
+    hub.cluster.sql(f'ALTER TABLE "{hub.name}".contact ALTER firstname TYPE {type_} USING {using}')
+    assert [pages.page(record(1, firstname=v))["nwritten"] for v in (value, value, None, None, value, other, other)] == [1, 0, 1, 0, 1, 1, 0]
+
+
+def test_every_type_of_ours_is_left_alone_when_it_is_the_same(fakes, cluster, probe):
+    fakes.airtable.reset()
+    fakes.airtable.config(limits="off")
+    air = make_sync(cluster, fakes.airtable, "airtable")
+    pages = Pages(air)
+    try:
+        tables = cluster.dicts("SELECT collection, table_name FROM sequin.mirror_table WHERE sync = %s", (air.name,))
+        seen = set()
+        samples = {"text": "t", "numeric": 1.50, "boolean": True, "date": "2024-02-29", "timestamp with time zone": T1,
+                   "text[]": ["b", "a"], "jsonb": {"k": [1, None, "x"]}, "integer": 7, "bigint": 2**40}
+        for t in tables:
+            columns = cluster.dicts("SELECT field, column_type FROM sequin.mirror_column WHERE sync = %s AND collection = %s",
+                                    (air.name, t["collection"]))
+            seen |= {c["column_type"] for c in columns}
+            rows = [{"op": "upsert", "collection": t["collection"], "id": f"rec{n}", "created_at": T1,
+                     "fields": {c["field"]: samples[c["column_type"]] for c in columns if (hash(c["field"]) + n) % 3}} for n in range(12)]
+            assert pages.page(*rows)["nwritten"] == 12
+            before = pages.versions(t["table_name"])
+            assert pages.page(*rows, ago_ms=60_000)["nwritten"] == 0
+            assert pages.versions(t["table_name"]) == before
+            for c in columns:       # each column by itself makes a row different
+                missing = {**rows[0], "fields": {k: v for k, v in rows[0]["fields"].items() if k != c["field"]}}
+                assert pages.page(missing)["nwritten"] == int(c["field"] in rows[0]["fields"]), c
+                pages.page(rows[0])
+        assert {"text", "numeric", "boolean", "text[]", "jsonb"} <= seen
+    finally:
+        cluster.sql("SELECT sequin.drop_sync(%s, drop_tables => true)", (air.name,))
+
+
+def test_a_wide_table_is_written_and_left_alone_like_any_other(pages, hub):
+    columns = [f"w{n:03}" for n in range(300)]
+    hub.cluster.sql(f'ALTER TABLE "{hub.name}".contact ' + ", ".join(f"ADD {c} numeric" for c in columns))
+    hub.cluster.sql("INSERT INTO sequin.mirror_column (sync, collection, field, field_name, column_name, column_type) "
+                    "SELECT %s, %s, c, c, c, 'numeric' FROM unnest(%s::text[]) AS c", (hub.name, CONTACT, columns))
+    rows = [record(n, **{c: str(n * i) for i, c in enumerate(columns)}) for n in range(100)]
+    assert [pages.page(*rows)["nwritten"] for _ in range(2)] == [100, 0]
+    rows[50]["fields"]["w299"] = "0.5"
+    assert pages.page(*rows)["nwritten"] == 1
+    assert hub.cluster.one(f'SELECT sum(w299) FROM "{hub.name}".contact') == sum(n * 299 for n in range(100)) - 50 * 299 + 0.5
+
+
+def test_a_page_of_links_that_tells_nothing_new_touches_no_row(pages, hub):
+    known = [change for a in range(100) for change in (rest(a, *range(a, a + 5)), *(link(a, b, "L2", "L1") for b in range(a, a + 5)))]
+    got = pages.page(*known)
+    assert (got["verdict"], got["nwritten"]) == ("applied", 500)
+    before = pages.versions("associations_company_contact")
+    for ago in (0, 60_000):
+        assert pages.page(*known, ago_ms=ago) == {"verdict": "applied", "nwritten": 0, "written": [0] * 600, "rereads": []}
+    assert pages.versions("associations_company_contact") == before
+    assert set(map(tuple, links(hub).values())) == {("L1", "L2")}
+    got = pages.page(rest(1, 1, 2), link(1, 1, "L1", "L2"), link(1, 2, "L3"))
+    assert got["written"] == [1, 0, 1]
+    assert {b: l for (a, b), l in links(hub).items() if a == "1"} == {"1": ["L1", "L2"], "2": ["L3"]}
+    assert len(links(hub)) == 497
+
+
+def test_a_pair_that_a_complete_answer_did_not_show_does_not_come_back_from_an_older_one(pages, hub):
+    pages.page(link(1, 1), link(1, 2), link(2, 2))
+    assert pages.page(rest(1, 1))["written"] == [1]
+    got = pages.page(rest(1, 1, 2), link(1, 1), link(1, 2), ago_ms=60_000)
+    assert (got["rereads"], got["nwritten"]) == (["1:2"], 0)
+    assert set(links(hub)) == {("1", "1"), ("2", "2")}
+
+
+def test_a_link_made_since_a_page_was_asked_for_stays(pages, hub):
+    pages.page(link(1, 1, "A", replace=False), link(1, 2), page=False)
+    got = pages.page(rest(1, 2), link(1, 2), ago_ms=60_000)
+    assert (got["verdict"], got["nwritten"]) == ("applied", 0)
+    got = pages.page(link(1, 1, "B"), ago_ms=60_000)
+    assert (got["rereads"], links(hub)[("1", "1")]) == (["1:1"], ["A"])
+
+
+def test_links_of_one_item_that_name_a_pair_twice_are_written_in_order(pages, hub):
+    for page in (True, False):
+        got = pages.page(link(1, 1, "A"), link(1, 1, "B", replace=False), link(1, 2, "C"), link(1, 2, "D"), page=page)
+        assert got["verdict"] == "applied"
+        assert links(hub) == {("1", "1"): ["A", "B"], ("1", "2"): ["D"]}
+
+
+def test_rest_of_the_other_side_goes_and_deleted_records_lose_their_links(pages, hub):
+    pages.page(*[link(a, b) for a in range(4) for b in range(4)])
+    got = pages.page({"op": "unlink", "collection": COMPANY, "id": "2", "to_collection": CONTACT, "keep": ["0"]})
+    assert got["written"] == [1]
+    assert {k for k in links(hub) if k[1] == "2"} == {("0", "2")}
+    pages.page(*[record(n) for n in range(4)])
+    got = pages.page(*[{"op": "delete", "collection": CONTACT, "id": str(n)} for n in (1, 2)])
+    assert got["nwritten"] == 2
+    assert {a for a, _ in links(hub)} == {"0", "3"}
+
+
+def test_pairs_of_one_type_are_known_in_either_direction(pages, fakes, cluster):
+    fakes.hubspot.reset()
+    fakes.hubspot.config(limits="off")
+    hub = make_sync(cluster, fakes.hubspot, "hubspot", tables=["companies"])
+    own = Pages(hub)
+    try:
+        def pair(a, b, *labels):
+            return {"op": "link", "collection": COMPANY, "id": str(a), "to_collection": COMPANY, "to_id": str(b), "labels": labels, "replace": True}
+
+        def rows():
+            return [(r["from_company_id"], r["to_company_id"], r["labels"]) for r in hub.rows("associations_company_company")]
+        assert own.page(pair(1, 2, "A"), pair(4, 3))["nwritten"] == 2
+        assert own.page(pair(2, 1, "A"), pair(3, 4), ago_ms=60_000)["nwritten"] == 0
+        assert own.page(pair(2, 1, "B"), pair(5, 6))["written"] == [1, 1]
+        assert rows() == [("1", "2", ["B"]), ("4", "3", []), ("5", "6", [])]
+        got = own.page({"op": "unlink", "collection": COMPANY, "id": "3", "to_collection": COMPANY, "keep": []})
+        assert (got["written"], len(rows())) == ([1], 2)
+        assert own.page(pair(3, 4), ago_ms=60_000)["rereads"] == ["3:4"]
+    finally:
+        cluster.sql("SELECT sequin.drop_sync(%s, drop_tables => true)", (hub.name,))
