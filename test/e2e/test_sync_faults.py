@@ -162,6 +162,32 @@ def test_a_backfill_that_is_killed_again_and_again_ends_complete_and_repeats_lit
     assert [c for c in fragile.crashes() if "signal 9" not in c] == []
 
 
+def test_the_sync_process_killed_while_it_reads_links_and_sweeps_goes_on(synced, hubspot, fragile):
+    people, firms = seed(hubspot, 420), seed(hubspot, 500, "companies")
+    for i in people:
+        hubspot.edit(op="associate", from_type="contacts", from_id=i, to_type="companies", to_id=random.choice(firms))
+    hubspot.fault("delay", path=f"{LIST}|associations/.*batch/read", times=-1, delay_ms=150)
+    sync = synced(["contacts", "companies"], on=fragile)
+
+    def kill():
+        fragile.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'sequin_proxy sync%%'")
+
+    wait_until("links come in", lambda: count(sync, "associations_company_contact") > 50)
+    kill()
+    wait(sync, "live")
+    assert links_wrong(sync) == []
+    hubspot.edit(op="archive", type="contacts", ids=people[100:180])
+    hubspot.clear_log()
+    sweep = threading.Thread(target=wait, args=(sync, "swept"))
+    sweep.start()
+    wait_until("a sweep is under way", lambda: len(calls(hubspot, CONTACTS + "?")) >= 2)
+    kill()
+    sweep.join()
+    same(sync)
+    assert links_wrong(sync) == []
+    assert fragile.one("SELECT count(*) FROM pg_class WHERE relname LIKE 'sequin_seen%%'") == 0
+
+
 # -- list and search meeting
 
 def changes_during(hubspot, stop, ids, made, gone):
@@ -308,6 +334,44 @@ def test_a_page_that_was_read_before_a_proxied_write_never_undoes_it(synced, hub
     looking.join()
     assert bad == []
     same(sync)
+
+
+@pytest.mark.parametrize("reading", ["backfill", "sweep"])
+def test_a_page_of_links_that_was_read_before_a_proxied_write_never_undoes_it(synced, hubspot, reading):
+    people, firms = seed(hubspot, 30), seed(hubspot, 40, "companies")
+    for n, i in enumerate(people):
+        hubspot.edit(op="associate", from_type="contacts", from_id=i, to_type="companies", to_id=firms[n])
+    page = r"associations/(contacts/companies|companies/contacts)/batch/read"
+    delays = dict(path=page, times=-1, delay_ms=1200, delay_after=True)
+    if reading == "backfill":
+        hubspot.fault("delay", **delays)
+        sync = synced(["contacts", "companies"])
+    else:
+        sync = synced(["contacts", "companies"])
+        wait(sync, "live")
+        hubspot.fault("delay", **delays)
+        hubspot.clear_log()
+    sweep = threading.Thread(target=wait, args=(sync, "swept" if reading == "sweep" else "live"))
+    sweep.start()
+    wait_until("the page is on its way", lambda: [e for e in hubspot.log() if "companies" in e["target"] and "associations" in e["target"]
+                                                  and e["target"].endswith("batch/read")])
+    for n in range(10):
+        a = sync.client.put(f"/crm/v4/objects/contacts/{people[n]}/associations/default/companies/{firms[39]}")
+        assert a.commit == "committed", a
+        a = sync.client.delete(f"/crm/v4/objects/contacts/{people[n + 10]}/associations/companies/{firms[n + 10]}")
+        assert a.commit == "committed", a
+    mine = {(people[n], firms[39]) for n in range(10)}
+    cut = {(people[n + 10], firms[n + 10]) for n in range(10)}
+    bad = set()
+    while sweep.is_alive():
+        have = {(r["contact_id"], r["company_id"]) for r in sync.rows("associations_company_contact")}
+        bad |= (mine - have) | (cut & have)
+    sweep.join()
+    assert bad == set()
+    assert links_wrong(sync) == []
+    hubspot.ctl("DELETE", "fault")
+    wait(sync, "swept")
+    assert links_wrong(sync) == []
 
 
 def test_eight_writers_on_twenty_records_while_everything_is_read_over_and_over(synced, hubspot):
