@@ -162,6 +162,32 @@ def test_a_backfill_that_is_killed_again_and_again_ends_complete_and_repeats_lit
     assert [c for c in fragile.crashes() if "signal 9" not in c] == []
 
 
+def test_the_sync_process_killed_while_it_reads_links_and_sweeps_goes_on(synced, hubspot, fragile):
+    people, firms = seed(hubspot, 420), seed(hubspot, 500, "companies")
+    for i in people:
+        hubspot.edit(op="associate", from_type="contacts", from_id=i, to_type="companies", to_id=random.choice(firms))
+    hubspot.fault("delay", path=f"{LIST}|associations/.*batch/read", times=-1, delay_ms=150)
+    sync = synced(["contacts", "companies"], on=fragile)
+
+    def kill():
+        fragile.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'sequin_proxy sync%%'")
+
+    wait_until("links come in", lambda: count(sync, "associations_company_contact") > 50)
+    kill()
+    wait(sync, "live")
+    assert links_wrong(sync) == []
+    hubspot.edit(op="archive", type="contacts", ids=people[100:180])
+    hubspot.clear_log()
+    sweep = threading.Thread(target=wait, args=(sync, "swept"))
+    sweep.start()
+    wait_until("a sweep is under way", lambda: len(calls(hubspot, CONTACTS + "?")) >= 2)
+    kill()
+    sweep.join()
+    same(sync)
+    assert links_wrong(sync) == []
+    assert fragile.one("SELECT count(*) FROM pg_class WHERE relname LIKE 'sequin_seen%%'") == 0
+
+
 # -- list and search meeting
 
 def changes_during(hubspot, stop, ids, made, gone):
@@ -310,6 +336,44 @@ def test_a_page_that_was_read_before_a_proxied_write_never_undoes_it(synced, hub
     same(sync)
 
 
+@pytest.mark.parametrize("reading", ["backfill", "sweep"])
+def test_a_page_of_links_that_was_read_before_a_proxied_write_never_undoes_it(synced, hubspot, reading):
+    people, firms = seed(hubspot, 30), seed(hubspot, 40, "companies")
+    for n, i in enumerate(people):
+        hubspot.edit(op="associate", from_type="contacts", from_id=i, to_type="companies", to_id=firms[n])
+    page = r"associations/(contacts/companies|companies/contacts)/batch/read"
+    delays = dict(path=page, times=-1, delay_ms=1200, delay_after=True)
+    if reading == "backfill":
+        hubspot.fault("delay", **delays)
+        sync = synced(["contacts", "companies"])
+    else:
+        sync = synced(["contacts", "companies"])
+        wait(sync, "live")
+        hubspot.fault("delay", **delays)
+        hubspot.clear_log()
+    sweep = threading.Thread(target=wait, args=(sync, "swept" if reading == "sweep" else "live"))
+    sweep.start()
+    wait_until("the page is on its way", lambda: [e for e in hubspot.log() if "companies" in e["target"] and "associations" in e["target"]
+                                                  and e["target"].endswith("batch/read")])
+    for n in range(10):
+        a = sync.client.put(f"/crm/v4/objects/contacts/{people[n]}/associations/default/companies/{firms[39]}")
+        assert a.commit == "committed", a
+        a = sync.client.delete(f"/crm/v4/objects/contacts/{people[n + 10]}/associations/companies/{firms[n + 10]}")
+        assert a.commit == "committed", a
+    mine = {(people[n], firms[39]) for n in range(10)}
+    cut = {(people[n + 10], firms[n + 10]) for n in range(10)}
+    bad = set()
+    while sweep.is_alive():
+        have = {(r["contact_id"], r["company_id"]) for r in sync.rows("associations_company_contact")}
+        bad |= (mine - have) | (cut & have)
+    sweep.join()
+    assert bad == set()
+    assert links_wrong(sync) == []
+    hubspot.ctl("DELETE", "fault")
+    wait(sync, "swept")
+    assert links_wrong(sync) == []
+
+
 def test_eight_writers_on_twenty_records_while_everything_is_read_over_and_over(synced, hubspot):
     seed_number = int(os.environ.get("SEQUIN_TEST_SEED") or random.SystemRandom().randrange(10 ** 9))
     print(f"SEQUIN_TEST_SEED={seed_number}")
@@ -401,15 +465,15 @@ def test_the_mirror_follows_the_schema_and_fills_what_is_new(synced, hubspot):
     ids = seed(hubspot, 30)
     sync = synced(config={**QUIET, "schema_interval": "300ms"})
     wait(sync, "live")
-    hubspot.edit(op="property_create", type="contacts", property={"name": "shade", "type": "string", "fieldType": "text", "label": "Shade"})
+    hubspot.edit(op="property_create", type="contacts", property={"name": "shade", "type": "number", "fieldType": "number", "label": "Shade"})
     hubspot.edit(op="update", type="contacts", ids=ids[:9], properties={"shade": "12"})
-    wait_until("the column is there, and filled", lambda: sync.row("contact", ids[3]).get("shade") == "12")
+    wait_until("the column is there, and filled", lambda: sync.row("contact", ids[3]).get("shade") == 12)
     becomes_same(sync)
     hubspot.edit(request={"method": "PATCH", "path": "/crm/v3/properties/contacts/shade", "body": {"label": "Shade of grey"}})
-    hubspot.edit(request={"method": "PATCH", "path": "/crm/v3/properties/contacts/shade", "body": {"type": "number", "fieldType": "number"}})
-    wait_until("a number now", lambda: sync.columns("contact").get("shade") == "numeric", 20)
+    hubspot.edit(request={"method": "PATCH", "path": "/crm/v3/properties/contacts/shade", "body": {"type": "string", "fieldType": "text"}})
+    wait_until("text now", lambda: sync.columns("contact").get("shade") == "text", 20)
     becomes_same(sync)
-    hubspot.edit(op="update", type="contacts", ids=ids[9:12], properties={"shade": "13"})
+    hubspot.edit(op="update", type="contacts", ids=ids[9:12], properties={"shade": "light"})
     wait(sync, "fresh")
     becomes_same(sync)
     hubspot.edit(op="property_archive", type="contacts", name="shade")
@@ -422,7 +486,7 @@ def test_the_mirror_follows_the_schema_and_fills_what_is_new(synced, hubspot):
 
 def test_a_custom_object_that_is_made_later_is_filled_too(synced, hubspot):
     seed(hubspot, 5)
-    sync = synced(None, config={**QUIET, "schema_interval": "300ms"})
+    sync = synced(None, config={**QUIET, "schema_interval": "1s"})
     wait(sync, "live")
     made = hubspot.edit(request={"method": "POST", "path": "/crm/v3/schemas", "body": {
         "name": "boat", "labels": {"singular": "Boat", "plural": "Boats"}, "primaryDisplayProperty": "hull",
@@ -650,7 +714,7 @@ def test_the_rate_limits_are_never_exceeded(synced, hubspot):
     wait(sync, "live")
     wait(sync, "fresh")
     judged = hubspot.judge()
-    assert judged["requests"] >= 15 and judged["violation_count"] == 0, judged
+    assert sum(judged["requests"].values()) >= 15 and judged["violation_count"] == 0, judged
     same(sync)
 
 
