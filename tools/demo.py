@@ -15,6 +15,7 @@ import time
 from cluster import Cluster
 from fakes import Fakes
 
+CONTACTS = 5000
 COLOR = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 BOLD, DIM, GREEN, CYAN, OFF = ("\033[1m", "\033[2m", "\033[32m", "\033[36m", "\033[0m") if COLOR else ("",) * 5
 SHOWN_HEADERS = ("sequin-", "content-type", "location", "http/")
@@ -101,7 +102,7 @@ def quote(text):
     return "'" + text.replace("'", "''") + "'"
 
 
-def create_sync(stage, name, provider, credential, upstream=None, config=None, tables=None, root="CRM", key="KEY", rate_limit=None):
+def create_sync(stage, name, provider, credential, upstream=None, config=None, tables=None, rate_limit=None, root="CRM", key="KEY"):
     args = [quote(name), quote(provider), f"credential => {quote(credential)}"]
     if config:
         args.append(f"config => {quote(json.dumps(config))}")
@@ -122,10 +123,77 @@ def create_sync(stage, name, provider, credential, upstream=None, config=None, t
     print(f"{CYAN}$ {OFF}{key}=$(psql -Atc \"SELECT sequin.create_key('{name}', label => 'demo')\")   {DIM}# {stage.vars[key][:8]}... shown once{OFF}")
 
 
-def hubspot_story(stage, fakes):
+def watch_backfill(stage, sync, table, seconds):
+    """Shows one table's progress twice a second until it is live (True) or the time is over (False)."""
+    query = ("SELECT phase, rows_done, rows_total, rows_per_second, eta FROM sequin.sync_progress"
+             f" WHERE sync = {quote(sync)} AND table_name = {quote(table)}")
+    print(f"{CYAN}postgres=# {OFF}{query} \\watch 0.5")
+    print(indent("  phase   | rows_done | rows_total | rows_per_second | eta"))
+    print(indent("----------+-----------+------------+-----------------+---------"))
+    deadline = time.monotonic() + seconds
+    while True:
+        phase, done, total, rate, eta = stage.cluster.sql(query)[0]
+        shown = [f"{eta.total_seconds():.1f} s" if eta is not None else "", *("" if v is None else v for v in (total, rate))]
+        print(indent(f" {phase:<8} | {done:>9} | {shown[1]:>10} | {shown[2]:>15} | {shown[0]:>7}"), flush=True)
+        if phase == "live" or time.monotonic() > deadline:
+            return phase == "live"
+        time.sleep(0.5)
+
+
+def wait_for(stage, sync, state, seconds):
+    """Shows and runs wait_for; a timeout ends neither the demo nor its truth."""
+    reached = "t" in stage.psql(f"SELECT sequin.wait_for({quote(sync)}, {quote(state)}, '{seconds}s')").split()
+    if not reached:
+        say(f"Not within {seconds} s: the sync goes on meanwhile, and says where it is:")
+        stage.psql(f"SELECT table_name, phase, rows_done, rows_total, eta, last_error FROM sequin.sync_progress WHERE sync = {quote(sync)} ORDER BY 1")
+        stage.psql(f"SELECT name, state, last_error, feed_error FROM sequin.syncs WHERE name = {quote(sync)}")
+    return reached
+
+
+def past_the_proxy(text):
+    print(f"{DIM}# in the API itself, past the proxy: {text}{OFF}")
+
+
+def hubspot_backfill(stage, fakes):
     title("1. A HubSpot account becomes tables")
-    create_sync(stage, "crm", "hubspot", "pat-na1-test", fakes.hubspot.origin, tables=["contacts", "companies", "deals"])
-    stage.psql("SELECT table_name, (SELECT count(*) FROM sequin.mirror_column c WHERE (c.sync, c.collection) = (t.sync, t.collection)) AS columns FROM sequin.mirror_table t WHERE sync = 'crm' ORDER BY 1")
+    fakes.hubspot.reset(contacts=CONTACTS)
+    say(f"The stand-in holds {CONTACTS} contacts. A rate limit that is lower than HubSpot's makes their first reading last long enough to be watched.")
+    create_sync(stage, "crm", "hubspot", "pat-na1-test", fakes.hubspot.origin, tables=["contacts", "companies", "deals"],
+                rate_limit="8/1s, search:2/1s")
+    watch_backfill(stage, "crm", "contact", 60)
+    wait_for(stage, "crm", "live", 60)
+    stage.psql("SELECT table_name, phase, rows_done, (SELECT count(*) FROM sequin.mirror_column c WHERE c.sync = p.sync AND c.collection = t.collection) AS columns FROM sequin.sync_progress p JOIN sequin.mirror_table t USING (sync, table_name) WHERE sync = 'crm' ORDER BY 1")
+    stage.psql("SELECT o.name, count(*) AS contacts FROM crm.associations_company_contact a JOIN crm.company o ON o.id = a.company_id GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 3")
+    stage.psql("SELECT sequin.alter_sync('crm', rate_limit => '')")
+    say("'' gives HubSpot's own limits back, 100 calls in 10 s; the very next call obeys.")
+
+
+def hubspot_freshness(stage, fakes):
+    title("8. What others change arrives too")
+    hub = fakes.hubspot
+    ids = [r[0] for r in stage.cluster.sql("SELECT id FROM crm.contact WHERE email IN ('contact7@example.com', 'contact8@example.com') ORDER BY email")]
+    changed, gone = ids
+    row = f"SELECT id, email, lastname, updated_at FROM crm.contact WHERE id = '{changed}'"
+    past_the_proxy(f"contact {changed} gets the lastname 'Byron'")
+    hub.edit(op="update", type="contacts", id=changed, properties={"lastname": "Byron"})
+    stage.psql(row)
+    say("A poll would bring it within 30 s (poll_interval). Who cannot wait asks for one now:")
+    wait_for(stage, "crm", "fresh", 30)
+    stage.psql(row)
+
+    title("9. What others delete goes")
+    row = f"SELECT id, email FROM crm.contact WHERE id = '{gone}'"
+    past_the_proxy(f"contact {gone} is deleted")
+    hub.edit(op="archive", type="contacts", id=gone)
+    stage.psql(row)
+    say("No poll tells of it: the hourly sweep does (sweep_interval), or one asked for now, which reads the whole "
+        "account once more and asks for each missing record by its id before it deletes a row:")
+    wait_for(stage, "crm", "swept", 60)
+    stage.psql(row)
+
+
+def hubspot_story(stage, fakes):
+    hubspot_backfill(stage, fakes)
 
     title("2. Create: the API answers 201, and the row is there")
     hub = "api.hubapi.com/crm/v3/objects"
@@ -143,7 +211,7 @@ def hubspot_story(stage, fakes):
                              {"inputs": [{"properties": {"name": "Analytical Engines"}}, {"properties": {"name": "Difference Ltd"}}]})
     company = batch["results"][0]["id"]
     stage.curl("PUT", "CRM", f"api.hubapi.com/crm/v4/objects/contacts/{ada}/associations/default/companies/{company}")
-    stage.psql("SELECT c.email, o.name, a.labels FROM crm.associations_company_contact a JOIN crm.contact c ON c.id = a.contact_id JOIN crm.company o ON o.id = a.company_id")
+    stage.psql(f"SELECT c.email, o.name, a.labels FROM crm.associations_company_contact a JOIN crm.contact c ON c.id = a.contact_id JOIN crm.company o ON o.id = a.company_id WHERE c.id = '{ada}'")
 
     title("5. The API says no: its words, and nothing changes")
     stage.curl("POST", "CRM", f"{hub}/contacts", {"properties": {"email": "ada@example.com"}})
@@ -157,9 +225,11 @@ def hubspot_story(stage, fakes):
     stage.curl("DELETE", "CRM", f"{hub}/contacts/{ada}")
     stage.psql(f"SELECT count(*) AS contacts FROM crm.contact WHERE id = '{ada}'")
 
+    hubspot_freshness(stage, fakes)
+
 
 def airtable_story(stage, fakes, base):
-    title("8. An Airtable base, the same way")
+    title("10. An Airtable base, the same way")
     create_sync(stage, "ops", "airtable", base["token"], fakes.airtable.origin, config={"base_id": base["id"]}, root="OPS", key="OPS_KEY")
     stage.psql("SELECT table_name, collection_name FROM sequin.mirror_table WHERE sync = 'ops' ORDER BY 1")
     columns = stage.cluster.dicts(
@@ -173,57 +243,40 @@ def airtable_story(stage, fakes, base):
     stage.curl("DELETE", "OPS", f"{path}/{first}", key="OPS_KEY")
     stage.psql(f"SELECT id, {text['column_name']} FROM ops.product_inventory WHERE id IN ('{first}', '{second}')")
 
-
-def progress(stage, sync):
-    """Shows sequin.sync_progress once a second until the sync is live."""
-    query = (f"SELECT table_name, phase, rows_done, rows_total, rows_per_second, date_trunc('second', eta) AS eta FROM sequin.sync_progress "
-             f"WHERE sync = {quote(sync)} AND table_name = 'contact'")
-    print(f"{CYAN}postgres=# {OFF}{query} \\watch 1")
-    live = False
-    for sample in range(30):
-        lines = stage.psql(query, quiet=True).rstrip().splitlines()
-        print(indent("\n".join(lines if sample == 0 else lines[2:])))
-        if live:
-            return
-        live = stage.cluster.one("SELECT sequin.wait_for(%s, 'live', '1s')", (sync,))
-    sys.exit("the backfill did not end")
-
-
-def fresh_story(stage, fakes):
-    title("9. A backfill, within the rate limit that it shares with the proxy")
-    fakes.hubspot.edit(op="create", type="contacts", count=5000, properties={"email": "reader{n}@example.org", "firstname": "Reader {n}"})
-    say("The stand-in has 5,000 more contacts. The list and the search endpoint are read at once, each in its own limit.")
-    create_sync(stage, "big", "hubspot", "pat-na1-test", fakes.hubspot.origin, tables=["contacts"], root="BIG", key="BIG_KEY",
-                rate_limit="10/1s, search:2/1s")
-    progress(stage, "big")
-    stage.psql("SELECT count(*) FROM big.contact")
-
-    title("10. A change made past the proxy arrives")
-    reader = stage.cluster.one("SELECT id FROM big.contact WHERE email = 'reader7@example.org'")
-    gone = stage.cluster.one("SELECT id FROM big.contact WHERE email = 'reader8@example.org'")
-    row = f"SELECT id, firstname FROM big.contact WHERE id IN ('{reader}', '{gone}')"
-    stage.psql(row)
-    fakes.hubspot.edit(op="update", type="contacts", id=reader, properties={"firstname": "Changed in HubSpot's own pages"})
-    fakes.hubspot.edit(op="archive", type="contacts", id=gone)
-    print(f"{DIM}# somebody edits one contact in HubSpot and deletes another; polls come every 30 s, or at once when asked:{OFF}")
-    stage.psql("SELECT sequin.wait_for('big', 'fresh')")
-    stage.psql(row)
-    print(f"{DIM}# deletes show in no search: a sweep finds them{OFF}")
-    stage.psql("SELECT sequin.wait_for('big', 'swept')")
-    stage.psql(row)
+    title("11. A base tells what changed: one call for all its tables")
+    wait_for(stage, "ops", "live", 30)
+    stage.psql("SELECT table_name, phase, rows_done FROM sequin.sync_progress WHERE sync = 'ops' ORDER BY 1")
+    rows = stage.cluster.sql("SELECT id FROM ops.product_inventory WHERE id NOT IN (%s, %s) ORDER BY id LIMIT 2", (first, second))
+    changed, gone = (r[0] for r in rows)
+    query = f"SELECT id, {text['column_name']} FROM ops.product_inventory WHERE id IN ('{changed}', '{gone}') ORDER BY id"
+    past_the_proxy(f"{changed} gets another {text['field_name']}, {gone} is deleted")
+    fakes.airtable.edit(op="update", table="Product Inventory", id=changed, fields={text["field_name"]: "Silver cog"})
+    fakes.airtable.edit(op="delete", table="Product Inventory", id=gone)
+    stage.psql(query)
+    wait_for(stage, "ops", "fresh", 30)
+    stage.psql(query)
+    say("The base's webhook, read by polling, tells deletes as well: no sweep was needed.")
 
 
 def epilogue(stage):
-    title("11. Who wrote what, and what it cost")
+    title("12. Who wrote what, and what it cost")
     stage.psql("SELECT sync, method, left(path, 58) AS path, status, state FROM sequin.write_log ORDER BY id")
     stage.psql("SELECT * FROM sequin.rate_limit_usage")
 
 
+def watch_real(stage, sync, seconds):
+    """A real account may be large: its backfill is watched for a while, then stopped."""
+    table = stage.cluster.one("SELECT table_name FROM sequin.mirror_table WHERE sync = %s AND kind = 'records' AND enabled ORDER BY 1 LIMIT 1", (sync,))
+    if not watch_backfill(stage, sync, table, seconds):
+        say(f"That was {seconds} s of it; it would go on from there, after a restart too.")
+    stage.psql(f"SELECT sequin.pause_sync({quote(sync)})")
+    stage.psql(f"SELECT count(*) FROM {sync}.{table}")
+
+
 def real_hubspot(stage, token):
     title("A real HubSpot account")
-    # a proxy alone: a demo does not read a whole account
-    create_sync(stage, "crm", "hubspot", token, config={"sync": False}, tables=["contacts", "companies", "deals"])
-    stage.psql("SELECT table_name FROM sequin.mirror_table WHERE sync = 'crm' ORDER BY 1")
+    create_sync(stage, "crm", "hubspot", token, tables=["contacts"])
+    watch_real(stage, "crm", 20)
     stage.curl("GET", "CRM", "api.hubapi.com/crm/v3/objects/contacts?limit=3")
     if os.environ.get("WRITE") == "1":
         _, _, made = stage.curl("POST", "CRM", "api.hubapi.com/crm/v3/objects/contacts",
@@ -231,11 +284,12 @@ def real_hubspot(stage, token):
         stage.psql(f"SELECT id, email FROM crm.contact WHERE id = '{made['id']}'")
         stage.curl("DELETE", "CRM", f"api.hubapi.com/crm/v3/objects/contacts/{made['id']}")
     else:
-        say("Reads only, and the tables are not filled (config {\"sync\": false}); WRITE=1 also creates a contact and deletes it again.")
+        say("Reads only; WRITE=1 also creates a contact and deletes it again.")
 
 
 def real_airtable(stage, token, base):
     title("A real Airtable base")
+    # a sync may set up a webhook, which is a write: first a proxy alone, that finds the tables
     create_sync(stage, "ops", "airtable", token, config={"base_id": base, "sync": False}, root="OPS", key="OPS_KEY")
     stage.psql("SELECT table_name, collection FROM sequin.mirror_table WHERE sync = 'ops' ORDER BY 1")
     table = stage.cluster.one("SELECT collection FROM sequin.mirror_table WHERE sync = 'ops' ORDER BY table_name LIMIT 1")
@@ -243,8 +297,13 @@ def real_airtable(stage, token, base):
     if os.environ.get("WRITE") == "1":
         _, _, made = stage.curl("POST", "OPS", f"api.airtable.com/v0/{base}/{table}", {"fields": {}}, key="OPS_KEY")
         stage.curl("DELETE", "OPS", f"api.airtable.com/v0/{base}/{table}/{made['id']}", key="OPS_KEY")
+        others = f"UPDATE sequin.mirror_table SET enabled = false WHERE sync = 'ops' AND collection <> {quote(table)}"
+        stage.psql(others)
+        stage.psql(f"SELECT sequin.alter_sync('ops', config => {quote(json.dumps({'base_id': base}))})")
+        watch_real(stage, "ops", 20)
     else:
-        say("Reads only, and the tables are not filled (config {\"sync\": false}); WRITE=1 also creates a record and deletes it again.")
+        say("Reads only, and no sync: it would make a webhook in the base, where the token may. "
+            "WRITE=1 fills one table, and also creates a record and deletes it again.")
 
 
 def keep(stage, fakes):
@@ -254,7 +313,7 @@ def keep(stage, fakes):
     for name, value in stage.vars.items():
         print(f"  {name}={value}")
     print("  curl -s \"$CRM/api.hubapi.com/crm/v3/objects/contacts\" -H \"Authorization: Bearer $KEY\"")
-    print("  SELECT * FROM sequin.syncs;  SELECT * FROM sequin.proxy_stats;")
+    print("  SELECT * FROM sequin.syncs;  SELECT * FROM sequin.sync_progress;  SELECT * FROM sequin.proxy_stats;")
     print(f"  log: {c.log_path}")
     stop = f"{c.bin}/pg_ctl -D {c.data} stop" + (f"; kill {fakes.process.pid}" if fakes else "")
     print(f"  to stop it: {stop}")
@@ -281,7 +340,6 @@ def main():
         if fakes:
             hubspot_story(stage, fakes)
             airtable_story(stage, fakes, {"id": "appFakeBase000001", "token": "patFakeToken00001.secret"})
-            fresh_story(stage, fakes)
         epilogue(stage)
         if os.environ.get("KEEP") == "1":
             keep(stage, fakes)
