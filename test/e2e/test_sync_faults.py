@@ -3,12 +3,10 @@
 At the end of every test the mirror is compared with the whole state of the stand-in.
 """
 
-import json
 import os
 import random
 import threading
 import time
-import urllib.parse
 
 import psycopg
 import pytest
@@ -144,7 +142,7 @@ def test_a_backfill_that_is_killed_again_and_again_ends_complete_and_repeats_lit
         except psycopg.OperationalError:
             return 0
 
-    for at in (300, 1800, 2300, 2700):
+    for at in (300, 2100, 2600):
         wait_until(f"{at} rows are in", lambda at=at: (r := rows()) is None or r >= at, 30, 0.005)
         if rows() is None:
             break
@@ -154,7 +152,7 @@ def test_a_backfill_that_is_killed_again_and_again_ends_complete_and_repeats_lit
         else:
             fragile.kill_postmaster()
             fragile.start(extension=False)
-    assert kills >= 3
+    assert kills >= 2
     wait(sync, "live")
     same(sync)
     asked = len(calls(hubspot, CONTACTS))
@@ -207,9 +205,9 @@ def changes_during(hubspot, stop, ids, made, gone):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("what", ["plain", "lag", "unsearchable", "fault 400", "fault 500"])
+@pytest.mark.parametrize("what", ["lag", "unsearchable", "fault 400", "fault 500"])
 def test_list_and_search_meet_and_nothing_is_lost_while_records_change(synced, hubspot, what):
-    ids = seed(hubspot, 2900)
+    ids = seed(hubspot, 2600)
     hubspot.fault("delay", path=LIST, times=-1, delay_ms=40)
     if what == "lag":
         hubspot.config(search_lag_ms=1500)
@@ -228,12 +226,9 @@ def test_list_and_search_meet_and_nothing_is_lost_while_records_change(synced, h
         changing.join()
     assert len(made) > 5 and len(gone) > 5
     if what != "unsearchable":
-        becomes_fresh = {r["email"] for r in sync.rows("contact", "email LIKE 'during%'")}
         wait_until("what was made and changed meanwhile is in", lambda: all(
             x[1] == "not in the API" for x in wrong(sync, most=10 ** 6)), 20, 0.1)
-        assert becomes_fresh is not None
-        searched = calls(hubspot, SEARCH)
-        assert searched, "the second reading took no part"
+        assert calls(hubspot, SEARCH), "the second reading took no part"
     wait(sync, "swept")
     same(sync)
 
@@ -312,13 +307,12 @@ def test_a_page_that_was_read_before_a_proxied_write_never_undoes_it(synced, hub
     made = sync.client.post(CONTACTS, {"properties": {"email": "made@x.com"}})
     assert made.commit == "committed"
     bad = []
-    live = [i for i in ids[:10]]
     done = threading.Event()
 
     def look():
         while not done.is_set():
             rows = {r["id"]: r["firstname"] for r in sync.rows("contact")}
-            bad.extend((i, rows.get(i)) for n, i in enumerate(live) if rows.get(i) != f"mine {n}")
+            bad.extend((i, rows.get(i)) for n, i in enumerate(ids[:10]) if rows.get(i) != f"mine {n}")
             bad.extend((i, "came back") for i in ids[10:20] if i in rows)
             if made.json["id"] not in rows:
                 bad.append("the new record is gone")
@@ -614,6 +608,8 @@ def test_a_lock_on_the_mirror_table_only_delays(synced, hubspot, cluster, when):
     wait(sync, "ready" if when == "backfill" else "live")
     if when == "sweep":
         hubspot.edit(op="archive", type="contacts", ids=people[40:60])
+        for i in people[:9]:
+            hubspot.edit(op="dissociate", from_type="contacts", from_id=i, to_type="companies", to_id=firms[0])
     sweep = threading.Thread(target=wait, args=(sync, "swept" if when == "sweep" else "live"))
     with cluster.connect(autocommit=False) as db:
         db.execute(f'LOCK TABLE "{sync.name}".contact, "{sync.name}".company IN ACCESS EXCLUSIVE MODE')
@@ -707,14 +703,14 @@ def test_two_syncs_of_one_account_keep_apart(synced, hubspot, cluster):
 
 
 def test_the_rate_limits_are_never_exceeded(synced, hubspot):
-    seed(hubspot, 1200)
+    seed(hubspot, 800)
     hubspot.config(mode="judge", limits={"default": [[5, 1]], "search": [[2, 1]]}, slack_ms=0)
     hubspot.ctl("DELETE", "judge")
     sync = synced(rate_limit="5/1s, search:2/1s", config={"poll_interval": "100ms", "sweep_interval": "1 day"})
     wait(sync, "live")
     wait(sync, "fresh")
     judged = hubspot.judge()
-    assert sum(judged["requests"].values()) >= 15 and judged["violation_count"] == 0, judged
+    assert sum(judged["requests"].values()) >= 11 and judged["violation_count"] == 0, judged
     same(sync)
 
 
