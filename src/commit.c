@@ -226,6 +226,9 @@ commit_targets(Exchange *x)
 	for (int i = 0; i < changes.count; i++)
 		if (changes.items[i].id.p != NULL || changes.items[i].op == CHANGE_REFRESH_SCHEMA)
 			add_target(&targets, x->arena, &changes.items[i]);
+	/* A create whose answer may never come: the sync's next poll of the collection finds it. */
+	if (targets.count == 0 && x->route.collection != NULL)
+		change_add(&targets, x->arena, CHANGE_REREAD, str_of(x->route.collection), STR_NULL);
 	return journal_targets(x->arena, targets.items, targets.count);
 }
 

@@ -319,6 +319,28 @@ journal_retry_rows(int64 id, JournalState state, const char *error)
 		elog(ERROR, "sequin_proxy: could not update the journal");
 }
 
+JournalPolled
+journal_polled_row(int64 id, const char *collection, int64 margin_ms)
+{
+	static SPIPlanPtr plan;
+	Oid			types[] = {INT8OID, TEXTOID, INT8OID};
+	Datum		args[] = {Int64GetDatum(id), CStringGetTextDatum(collection), Int64GetDatum(margin_ms)};
+	bool		null;
+
+	if (SPI_execute_plan(prepared(&plan, "SELECT CASE WHEN t.polled_at OPERATOR(pg_catalog.>=) x.after THEN 2"
+								  " WHEN pg_catalog.now() OPERATOR(pg_catalog.>=) x.after THEN 1 ELSE 0 END"
+								  " FROM sequin.write_log w"
+								  " CROSS JOIN LATERAL (SELECT w.at OPERATOR(pg_catalog.+)"
+								  "  pg_catalog.make_interval(secs => $3 OPERATOR(pg_catalog./) 1000.0) AS after) x"
+								  " LEFT JOIN sequin.table_state t ON t.sync OPERATOR(pg_catalog.=) w.sync"
+								  "  AND t.collection OPERATOR(pg_catalog.=) $2 AND t.live_at IS NOT NULL"
+								  " WHERE w.id OPERATOR(pg_catalog.=) $1", 3, types), args, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "sequin_proxy: could not read the journal");
+	if (SPI_processed == 0)
+		return JOURNAL_POLL_LATER;
+	return (JournalPolled) DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+}
+
 int
 journal_adopt_rows(TimestampTz before)
 {

@@ -54,6 +54,18 @@ typedef struct JournalDue
 /* Due rows (palloc'd in cx), oldest first, and when the next one will be due (ms; -1: none). */
 extern int	journal_due_rows(MemoryContext cx, int limit, JournalDue **due, int64 *next_ms);
 extern void journal_retry_rows(int64 id, JournalState state, const char *error);	/* DEFERRED: next attempt with back-off */
+/*
+ * A write that may have created a record whose id nobody knows: has a poll of its collection that began
+ * margin_ms after it brought what it did?
+ */
+typedef enum JournalPolled
+{
+	JOURNAL_POLL_LATER,			/* it is too early to ask */
+	JOURNAL_POLL_WANTED,
+	JOURNAL_POLLED
+} JournalPolled;
+
+extern JournalPolled journal_polled_row(int64 id, const char *collection, int64 margin_ms);
 /* Intents from before that time: nobody will settle them, so they count as deferred. */
 extern int	journal_adopt_rows(TimestampTz before);
 extern void journal_prune_rows(void);		/* settled rows older than the retention */

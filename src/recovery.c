@@ -25,6 +25,7 @@
 #define RECOVERY_IN_FLIGHT 4		/* errands at a time: the sync's share must not flood the API */
 #define RECOVERY_TIMEOUT_US (INT64CONST(120) * 1000 * 1000)
 #define LOOK_AGAIN_MS 30000
+#define INDEX_LAG_MS 20000			/* so late the API's index may show what it did */
 #define COMMIT_LOCK_MS 200
 #define PAUSE_US (INT64CONST(5) * 1000 * 1000)	/* when write_log cannot be updated */
 #define ADOPT_INTERVAL_US (INT64CONST(30) * 1000 * 1000)
@@ -36,6 +37,8 @@ typedef struct Repair
 	int64		id;
 	Arena	   *arena;
 	ChangeList	targets;
+	int			attempts;
+	const char *created_in;		/* the collection in which it may have created a record without a known id; or NULL */
 	const char *scope;			/* of a schema refresh, NULL: everything */
 	bool		refresh;
 	MirrorItem	item;
@@ -254,7 +257,48 @@ split_targets(Repair *r, const ChangeList *all)
 			if (copy != NULL)
 				*copy = *c;
 		}
+		else if (c->collection.p != NULL)
+			r->created_in = arena_cstr(r->arena, c->collection);
 	}
+}
+
+typedef struct Asked
+{
+	Repair	   *repair;
+	JournalPolled polled;
+} Asked;
+
+static void
+asked_body(void *arg)
+{
+	Asked	   *asked = arg;
+	int64_t		margin_ms = 2 * (int64_t) setting_upstream_timeout + INDEX_LAG_MS;
+
+	asked->polled = journal_polled_row(asked->repair->id, asked->repair->created_in, margin_ms);
+}
+
+/* Nobody knows the id of what it created, if it did: the sync's poll finds it by its modification time. */
+static void
+repair_by_poll(Repair *r, const char *sync_name)
+{
+	Catalog    *catalog = catalog_current();
+	CatalogSync *sync = catalog ? catalog_sync_by_name(catalog, sync_name) : NULL;
+	Asked		asked = {r, JOURNAL_POLL_LATER};
+	TxnError	error;
+
+	if (sync == NULL)
+	{
+		repair_finish(r, JOURNAL_FAILED, "the sync was dropped");
+		return;
+	}
+	/* at once, and once more when the API can have acted on it no later */
+	if (txn_run(asked_body, &asked, COMMIT_LOCK_MS, &error) && !sync->proxy_only &&
+		(asked.polled == JOURNAL_POLL_WANTED || r->attempts == 0))
+		(void) shared_want(sync->key, false);
+	if (asked.polled == JOURNAL_POLLED)
+		repair_finish(r, JOURNAL_RESOLVED, NULL);
+	else
+		repair_finish(r, JOURNAL_DEFERRED, "the request names no record: the sync's next poll of the table brings its effect");
 }
 
 static void
@@ -271,6 +315,7 @@ start_repair(const JournalDue *due)
 		return;
 	}
 	r->id = due->id;
+	r->attempts = due->attempts;
 	r->arena = arena;
 	r->next = repairs;
 	repairs = r;
@@ -282,6 +327,8 @@ start_repair(const JournalDue *due)
 		start_refresh(r, due->sync);
 	else if (r->targets.count > 0)
 		start_reread(r, due->sync);
+	else if (r->created_in != NULL)
+		repair_by_poll(r, due->sync);
 	else
 		repair_finish(r, JOURNAL_DEFERRED, "the request names no record: only a sync of the whole table can find its effect");
 }

@@ -207,10 +207,10 @@ complete(Chain *chain, TableState *s)
 	s->live_at = GetCurrentTimestamp();
 	/* the poll that follows asks for everything since then */
 	s->polled_at = Max(s->polled_at, s->started_at);
-	/* near where the two readings met, some were brought by both */
-	if (s->down_last[0] && s->rows_total > 0)
-		s->rows_done = Min(s->rows_done, s->rows_total);
-	s->rows_total = Max(s->rows_total, s->rows_done);
+	/* where two readings met, some records came twice */
+	if (s->rows_total < 0 || s->rows_total > s->rows_done)
+		s->rows_total = s->rows_done;
+	s->rows_done = s->rows_total;
 	s->list_cursor[0] = '\0';
 }
 

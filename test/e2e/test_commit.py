@@ -170,7 +170,7 @@ def owned(cluster, fakes, owner):
     fakes.hubspot.config(limits="off")
     with cluster.connect(autocommit=False) as db:
         db.execute(f"SET LOCAL ROLE {owner}")
-        db.execute("SELECT sequin.create_sync('owned', 'hubspot', credential => %s, config => '{"sync": false}', tables => '{contacts,companies,deals}', "
+        db.execute("SELECT sequin.create_sync('owned', 'hubspot', credential => %s, config => '{\"sync\": false}', tables => '{contacts,companies,deals}', "
                    "rate_limit => '100000/1s')", (HUBSPOT_TOKEN,))
         db.execute("RESET ROLE")
         db.execute("UPDATE sequin.sync SET upstream_url = %s WHERE name = 'owned'", (fakes.hubspot.origin,))

@@ -62,7 +62,7 @@ def test_a_backfill_brings_every_record_in_one_call_per_page(synced, hubspot):
     row = sync.rows("contact", "email = 'u7@x.com'")[0]
     assert row["firstname"] == "F7" and row["updated_at"] is not None
     progress = {p["table_name"]: p for p in progress_of(sync)}
-    assert {p["phase"] for p in progress.values()} == {"live"} and progress["contact"]["rows_total"] >= 1050
+    assert {p["phase"] for p in progress.values()} == {"live"} and progress["contact"]["rows_total"] == progress["contact"]["rows_done"] == 1050
     assert progress["contact"]["last_error"] is None
     assert sync.cluster.one("SELECT state FROM sequin.syncs WHERE name = %s", (sync.name,)) == "live"
     assert len(data_calls(hubspot)) <= 11 + 4
@@ -179,3 +179,16 @@ def test_an_api_that_fails_is_shown_and_the_sync_goes_on_by_itself(synced, hubsp
     hubspot.ctl("DELETE", "fault")
     wait_until("it is gone again", lambda: sync.cluster.one(
         "SELECT last_error FROM sequin.syncs WHERE name = %s", (sync.name,)) is None, timeout=90)
+
+
+def test_a_create_whose_answer_never_came_is_found_by_the_poll_and_its_journal_row_resolved(synced, hubspot):
+    sync = synced(config={"poll_interval": "1 hour"})
+    wait(sync, "live")
+    hubspot.fault("reset_after", method="POST", path="/contacts$")
+    a = sync.client.post("/crm/v3/objects/contacts", {"properties": {"email": "lost@x.com"}})
+    assert (a.error, a.json["error"]["sent_upstream"]) == ("upstream_protocol_error", True)
+    wait_until("the record is here", lambda: sync.rows("contact", "email = 'lost@x.com'"))
+    assert "next poll" in sync.write_log()[0]["error"]
+    # as if the API could have acted on it no later
+    sync.cluster.sql("UPDATE sequin.write_log SET at = at - interval '1 hour' WHERE sync = %s", (sync.name,))
+    wait_until("the journal says so", lambda: [r["state"] for r in sync.write_log()] == ["resolved"], timeout=60)

@@ -1,4 +1,4 @@
-// SRC: src/providers/airtable_paths.c src/providers/airtable_schema.c src/providers/airtable.c src/providers/airtable_decode.c src/providers/airtable_record.c src/providers/airtable_reread.c src/target.c src/json.c src/arena.c src/change.c src/schema.c src/provider.c src/names.c src/values.c src/decimal.c src/times.c  LIBS: -lunistring
+// SRC: src/providers/airtable_paths.c src/providers/airtable_schema.c src/providers/airtable.c src/providers/airtable_decode.c src/providers/airtable_record.c src/providers/airtable_reread.c src/providers/airtable_pages.c src/providers/airtable_feed.c src/target.c src/json.c src/arena.c src/change.c src/schema.c src/provider.c src/names.c src/values.c src/decimal.c src/times.c  LIBS: -lunistring
 /*
  * test_airtable_paths.c - which requests are Airtable's and the base's, and what they are.
  */
