@@ -34,6 +34,9 @@ CREATE TABLE sequin.sync (
 	created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE sequin.sync IS 'one API account kept in one schema; INSERT, UPDATE and DELETE are as good as create_sync, alter_sync and drop_sync';
+COMMENT ON COLUMN sequin.sync.name IS 'what the functions take';
+COMMENT ON COLUMN sequin.sync.paused IS 'pause_sync: no calls of the sync''s own';
+COMMENT ON COLUMN sequin.sync.created_at IS 'when it was made';
 COMMENT ON COLUMN sequin.sync.id IS 'what the rate limiter knows the sync by; never changes';
 COMMENT ON COLUMN sequin.sync.provider IS 'hubspot or airtable; never changes';
 COMMENT ON COLUMN sequin.sync.identifier IS '128 random bits in base 62: the first segment of the API root';
@@ -57,6 +60,12 @@ CREATE TABLE sequin.sync_state (
 	feed_error text
 );
 COMMENT ON TABLE sequin.sync_state IS 'how each sync is doing; kept by the workers, not dumped';
+COMMENT ON COLUMN sequin.sync_state.sync IS 'name of the sync';
+COMMENT ON COLUMN sequin.sync_state.state IS 'of discovery: discovering, ready or error';
+COMMENT ON COLUMN sequin.sync_state.last_error IS 'why discovery failed, or what it had to leave out';
+COMMENT ON COLUMN sequin.sync_state.last_error_at IS 'when';
+COMMENT ON COLUMN sequin.sync_state.ready_at IS 'when it was first discovered';
+COMMENT ON COLUMN sequin.sync_state.attempts IS 'discoveries that failed in a row';
 COMMENT ON COLUMN sequin.sync_state.next_attempt_at IS 'when a discovery is due; NULL: none is';
 COMMENT ON COLUMN sequin.sync_state.checked_at IS 'when the last discovery that succeeded began: the mirror follows the API''s schema as of then';
 COMMENT ON COLUMN sequin.sync_state.feed IS 'where the API''s change feed was left (Airtable webhook and cursor); NULL: there is none';
@@ -68,6 +77,8 @@ CREATE TABLE sequin.credential (
 	value text COLLATE "C"
 );
 COMMENT ON TABLE sequin.credential IS 'how we authenticate to each API: a token, file:/path or env:NAME; readable by its owner only, literal tokens are never dumped';
+COMMENT ON COLUMN sequin.credential.sync IS 'whose it is';
+COMMENT ON COLUMN sequin.credential.value IS 'a token, file:/path or env:NAME';
 
 CREATE TABLE sequin.proxy_key (
 	hash bytea PRIMARY KEY CONSTRAINT proxy_key_hash_is_sha256 CHECK (pg_catalog.octet_length(hash) = 32),
@@ -80,6 +91,10 @@ CREATE TABLE sequin.proxy_key (
 );
 CREATE INDEX proxy_key_sync ON sequin.proxy_key (sync, label);
 COMMENT ON TABLE sequin.proxy_key IS 'how callers authenticate to the proxy; the SHA-256 of the key''s text, never the key';
+COMMENT ON COLUMN sequin.proxy_key.hash IS 'SHA-256 of the key''s text';
+COMMENT ON COLUMN sequin.proxy_key.sync IS 'which sync it opens';
+COMMENT ON COLUMN sequin.proxy_key.label IS 'whose it is, in your words; revoke_key goes by it';
+COMMENT ON COLUMN sequin.proxy_key.created_at IS 'when it was made';
 COMMENT ON COLUMN sequin.proxy_key.methods IS 'HTTP methods that the key may use; NULL: all';
 COMMENT ON COLUMN sequin.proxy_key.read_only IS 'only what the provider knows to be a read, whatever its method';
 COMMENT ON COLUMN sequin.proxy_key.expires_at IS 'NULL: never';
@@ -92,6 +107,10 @@ CREATE TABLE sequin.rate_limit (
 	PRIMARY KEY (sync, bucket, period)
 );
 COMMENT ON TABLE sequin.rate_limit IS 'at most max_requests in any period, per bucket; a sync without rows has its provider''s published limits, one without "default" rows those of that bucket';
+COMMENT ON COLUMN sequin.rate_limit.sync IS 'whose it is';
+COMMENT ON COLUMN sequin.rate_limit.bucket IS 'kind of request that is counted apart: default, search';
+COMMENT ON COLUMN sequin.rate_limit.max_requests IS 'at most so many';
+COMMENT ON COLUMN sequin.rate_limit.period IS 'in any period of this length';
 
 CREATE TABLE sequin.mirror_table (
 	sync text COLLATE "C" REFERENCES sequin.sync ON DELETE CASCADE ON UPDATE CASCADE,
@@ -107,6 +126,10 @@ CREATE TABLE sequin.mirror_table (
 	CONSTRAINT mirror_table_name_unique UNIQUE (sync, table_name) DEFERRABLE
 );
 COMMENT ON TABLE sequin.mirror_table IS 'which API collections are mirrored, in which tables; UPDATE table_name renames and locks, enabled = false stops writing to it';
+COMMENT ON COLUMN sequin.mirror_table.sync IS 'whose it is';
+COMMENT ON COLUMN sequin.mirror_table.table_name IS 'in the sync''s target_schema';
+COMMENT ON COLUMN sequin.mirror_table.kind IS 'records, or links: an association table';
+COMMENT ON COLUMN sequin.mirror_table.enabled IS 'false: neither written to nor read from the API';
 COMMENT ON COLUMN sequin.mirror_table.collection IS 'the API''s stable identity: HubSpot object type id, Airtable tbl...; links: two of them with a colon';
 COMMENT ON COLUMN sequin.mirror_table.collection_name IS 'the API''s present name';
 COMMENT ON COLUMN sequin.mirror_table.locked IS 'a rename in the API does not rename the table';
@@ -127,6 +150,11 @@ CREATE TABLE sequin.mirror_column (
 	FOREIGN KEY (sync, collection) REFERENCES sequin.mirror_table ON DELETE CASCADE ON UPDATE CASCADE
 );
 COMMENT ON TABLE sequin.mirror_column IS 'which fields are mirrored, in which columns; UPDATE column_name renames and locks, enabled = false stops writing to it';
+COMMENT ON COLUMN sequin.mirror_column.sync IS 'whose it is';
+COMMENT ON COLUMN sequin.mirror_column.collection IS 'of which table';
+COMMENT ON COLUMN sequin.mirror_column.column_name IS 'in the mirror table';
+COMMENT ON COLUMN sequin.mirror_column.column_type IS 'PostgreSQL type that the field''s kind gives';
+COMMENT ON COLUMN sequin.mirror_column.enabled IS 'false: not written to';
 COMMENT ON COLUMN sequin.mirror_column.field IS 'the API''s stable identity: HubSpot property name, Airtable fld...';
 COMMENT ON COLUMN sequin.mirror_column.field_name IS 'the API''s present name';
 COMMENT ON COLUMN sequin.mirror_column.locked IS 'a rename in the API does not rename the column';
@@ -158,6 +186,18 @@ CREATE TABLE sequin.table_state (
 	FOREIGN KEY (sync, collection) REFERENCES sequin.mirror_table ON DELETE CASCADE ON UPDATE CASCADE
 );
 COMMENT ON TABLE sequin.table_state IS 'how far the sync process is with each mirror table; kept by it, not dumped: see sequin.sync_progress';
+COMMENT ON COLUMN sequin.table_state.sync IS 'name of the sync';
+COMMENT ON COLUMN sequin.table_state.collection IS 'the API''s identity of it';
+COMMENT ON COLUMN sequin.table_state.phase IS 'waiting, backfill or live';
+COMMENT ON COLUMN sequin.table_state.list_last IS 'the last id that the list has shown';
+COMMENT ON COLUMN sequin.table_state.list_done IS 'the list was read to its end, or to where the second reading came';
+COMMENT ON COLUMN sequin.table_state.down_done IS 'the same of the second reading';
+COMMENT ON COLUMN sequin.table_state.rows_done IS 'records that the backfill has brought';
+COMMENT ON COLUMN sequin.table_state.rows_total IS 'as the API counts them; NULL: it does not tell';
+COMMENT ON COLUMN sequin.table_state.started_at IS 'when the backfill began';
+COMMENT ON COLUMN sequin.table_state.live_at IS 'when it was filled, first or last; NULL: never yet';
+COMMENT ON COLUMN sequin.table_state.last_error IS 'what keeps it from being read; NULL: nothing';
+COMMENT ON COLUMN sequin.table_state.last_error_at IS 'when that was met';
 COMMENT ON COLUMN sequin.table_state.epoch IS 'moves when the table is read anew from the start';
 COMMENT ON COLUMN sequin.table_state.list_cursor IS 'the backfill''s next page of the API''s list; list_last: the last id seen there';
 COMMENT ON COLUMN sequin.table_state.down_last IS 'the lowest id that the backfill''s second reading, from the highest id down, has seen';
@@ -178,6 +218,13 @@ CREATE TABLE sequin.cast_error (
 );
 CREATE INDEX cast_error_sync ON sequin.cast_error (sync, at);
 COMMENT ON TABLE sequin.cast_error IS 'values that did not fit their column and became NULL';
+COMMENT ON COLUMN sequin.cast_error.at IS 'when it was met';
+COMMENT ON COLUMN sequin.cast_error.sync IS 'whose value it is';
+COMMENT ON COLUMN sequin.cast_error.table_name IS 'mirror table';
+COMMENT ON COLUMN sequin.cast_error.id IS 'the record; NULL: not known';
+COMMENT ON COLUMN sequin.cast_error.column_name IS 'the column that became NULL';
+COMMENT ON COLUMN sequin.cast_error.value IS 'as the API gave it, cut';
+COMMENT ON COLUMN sequin.cast_error.error IS 'why it does not fit';
 
 CREATE TABLE sequin.tombstone (
 	sync text COLLATE "C" REFERENCES sequin.sync ON DELETE CASCADE ON UPDATE CASCADE,
@@ -188,6 +235,10 @@ CREATE TABLE sequin.tombstone (
 );
 CREATE INDEX tombstone_at ON sequin.tombstone (sync, at);
 COMMENT ON TABLE sequin.tombstone IS 'records deleted of late, so that an older page does not bring them back';
+COMMENT ON COLUMN sequin.tombstone.sync IS 'name of the sync';
+COMMENT ON COLUMN sequin.tombstone.collection IS 'the API''s identity of the table';
+COMMENT ON COLUMN sequin.tombstone.id IS 'of the record';
+COMMENT ON COLUMN sequin.tombstone.at IS 'when its delete was committed';
 
 CREATE TABLE sequin.write_log (
 	id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
@@ -208,6 +259,15 @@ CREATE TABLE sequin.write_log (
 CREATE INDEX write_log_unsettled ON sequin.write_log (next_attempt_at, id)
 	WHERE state IN ('intent', 'deferred') OR next_attempt_at IS NOT NULL;
 COMMENT ON TABLE sequin.write_log IS 'proxied writes and what became of each';
+COMMENT ON COLUMN sequin.write_log.id IS 'in the order in which they were sent';
+COMMENT ON COLUMN sequin.write_log.request_id IS 'Sequin-Request-Id of the response';
+COMMENT ON COLUMN sequin.write_log.sync IS 'name of the sync';
+COMMENT ON COLUMN sequin.write_log.at IS 'when it was sent';
+COMMENT ON COLUMN sequin.write_log.method IS 'HTTP method';
+COMMENT ON COLUMN sequin.write_log.error IS 'why it is not committed';
+COMMENT ON COLUMN sequin.write_log.attempts IS 're-reads that failed';
+COMMENT ON COLUMN sequin.write_log.next_attempt_at IS 'when the record is re-read next; NULL: it is not';
+COMMENT ON COLUMN sequin.write_log.settled_at IS 'when the state became final';
 COMMENT ON COLUMN sequin.write_log.path IS 'without the query: it may hold personal data';
 COMMENT ON COLUMN sequin.write_log.status IS 'the API''s; NULL: no answer came';
 COMMENT ON COLUMN sequin.write_log.state IS
@@ -382,7 +442,8 @@ DECLARE
 BEGIN
 	FOREACH v_key IN ARRAY ARRAY['poll_interval', 'sweep_interval', 'schema_interval'] LOOP
 		CONTINUE WHEN p_config->v_key IS NULL;
-		v_us := sequin._interval_us(p_config->>v_key);
+		-- an interval's text may hold brackets and quotes: an array would do
+		v_us := CASE WHEN jsonb_typeof(p_config->v_key) IN ('string', 'number') THEN sequin._interval_us(p_config->>v_key) END;
 		IF v_us IS NULL OR v_us NOT BETWEEN 100000 AND 366 * 86400 * 1000000::bigint THEN
 			RAISE EXCEPTION 'invalid % in config', v_key
 				USING ERRCODE = 'invalid_parameter_value',
@@ -1101,6 +1162,15 @@ CREATE VIEW sequin.syncs AS
 		WHERE t.sync = s.name AND t.last_error IS NOT NULL AND m.enabled AND m.removed_at IS NULL
 		ORDER BY t.last_error_at DESC LIMIT 1) bad ON true;
 COMMENT ON VIEW sequin.syncs IS 'every sync and how it is doing; state is discovering, ready (the proxy commits, tables are being filled), live (they are), error or paused';
+COMMENT ON COLUMN sequin.syncs.name IS 'what the functions take';
+COMMENT ON COLUMN sequin.syncs.provider IS 'hubspot or airtable';
+COMMENT ON COLUMN sequin.syncs.state IS 'discovering, ready, live, error or paused';
+COMMENT ON COLUMN sequin.syncs.target_schema IS 'schema of the mirror tables';
+COMMENT ON COLUMN sequin.syncs.api_root IS 'the URL to put before the API''s host and path';
+COMMENT ON COLUMN sequin.syncs.auth IS 'key or passthrough';
+COMMENT ON COLUMN sequin.syncs.paused IS 'pause_sync: no calls of the sync''s own';
+COMMENT ON COLUMN sequin.syncs.last_error_at IS 'when that was met';
+COMMENT ON COLUMN sequin.syncs.ready_at IS 'when it was first discovered';
 COMMENT ON COLUMN sequin.syncs.feed_error IS 'why the API''s change feed is not used; NULL: it is, or the API has none';
 COMMENT ON COLUMN sequin.syncs.last_error IS 'what to fix; NULL: nothing';
 
@@ -1117,6 +1187,13 @@ CREATE VIEW sequin.sync_progress AS
 		coalesce(t.live_at, pg_catalog.clock_timestamp()) - t.started_at), 0), 1) AS rows_per_second) p
 	WHERE m.enabled AND m.removed_at IS NULL;
 COMMENT ON VIEW sequin.sync_progress IS 'per mirror table: how far the sync is; phase is waiting, backfill or live';
+COMMENT ON COLUMN sequin.sync_progress.sync IS 'name of the sync';
+COMMENT ON COLUMN sequin.sync_progress.table_name IS 'mirror table';
+COMMENT ON COLUMN sequin.sync_progress.collection_name IS 'the API''s name of it';
+COMMENT ON COLUMN sequin.sync_progress.phase IS 'waiting, backfill (being filled from the start) or live';
+COMMENT ON COLUMN sequin.sync_progress.started_at IS 'when the backfill began';
+COMMENT ON COLUMN sequin.sync_progress.live_at IS 'when it was filled, first or last';
+COMMENT ON COLUMN sequin.sync_progress.last_error_at IS 'when that was met';
 COMMENT ON COLUMN sequin.sync_progress.rows_done IS 'records (links) that the backfill has brought';
 COMMENT ON COLUMN sequin.sync_progress.rows_total IS 'as the API counts them; NULL: it does not tell';
 COMMENT ON COLUMN sequin.sync_progress.rows_per_second IS 'mean over the backfill';
@@ -1131,6 +1208,13 @@ CREATE FUNCTION sequin._rate_limit_usage()
 	LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_rate_limit_usage';
 CREATE VIEW sequin.rate_limit_usage AS SELECT * FROM sequin._rate_limit_usage();
 COMMENT ON VIEW sequin.rate_limit_usage IS 'per sync, bucket and window: requests sent within the last period, by whom, and who waits';
+COMMENT ON COLUMN sequin.rate_limit_usage.sync IS 'whose limit';
+COMMENT ON COLUMN sequin.rate_limit_usage.bucket IS 'kind of request';
+COMMENT ON COLUMN sequin.rate_limit_usage.period IS 'length of the window';
+COMMENT ON COLUMN sequin.rate_limit_usage."limit" IS 'most requests in it';
+COMMENT ON COLUMN sequin.rate_limit_usage.used_by_proxy IS 'sent for callers of the proxy within the last period';
+COMMENT ON COLUMN sequin.rate_limit_usage.used_by_sync IS 'sent by the sync process within the last period';
+COMMENT ON COLUMN sequin.rate_limit_usage.proxy_waiting IS 'proxied requests that wait for a slot';
 COMMENT ON COLUMN sequin.rate_limit_usage.blocked_until IS 'the API answered 429: nothing is sent before; NULL: not blocked';
 
 CREATE FUNCTION sequin._proxy_stats()
@@ -1141,6 +1225,23 @@ CREATE FUNCTION sequin._proxy_stats()
 	LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_proxy_stats';
 CREATE VIEW sequin.proxy_stats AS SELECT * FROM sequin._proxy_stats();
 COMMENT ON VIEW sequin.proxy_stats IS 'a row per proxy worker, counted since the server started; pid NULL: not running';
+COMMENT ON COLUMN sequin.proxy_stats.worker IS 'number of the process, from 1';
+COMMENT ON COLUMN sequin.proxy_stats.pid IS 'NULL: not running';
+COMMENT ON COLUMN sequin.proxy_stats.listening IS 'its socket is open';
+COMMENT ON COLUMN sequin.proxy_stats.listen_error IS 'why it is not';
+COMMENT ON COLUMN sequin.proxy_stats.connections IS 'clients connected now';
+COMMENT ON COLUMN sequin.proxy_stats.accepted IS 'connections so far';
+COMMENT ON COLUMN sequin.proxy_stats.requests IS 'requests so far';
+COMMENT ON COLUMN sequin.proxy_stats.s1xx IS 'answers of the API by class';
+COMMENT ON COLUMN sequin.proxy_stats.s3xx IS 'answers of the API by class';
+COMMENT ON COLUMN sequin.proxy_stats.s4xx IS 'answers of the API by class';
+COMMENT ON COLUMN sequin.proxy_stats.s5xx IS 'answers of the API by class';
+COMMENT ON COLUMN sequin.proxy_stats.commits IS 'writes answered as committed';
+COMMENT ON COLUMN sequin.proxy_stats.batches IS 'transactions that held them';
+COMMENT ON COLUMN sequin.proxy_stats.deferred IS 'writes answered as deferred';
+COMMENT ON COLUMN sequin.proxy_stats.in_flight IS 'requests sent to the API and not yet answered';
+COMMENT ON COLUMN sequin.proxy_stats.mean_upstream_ms IS 'from sending to the API''s whole answer';
+COMMENT ON COLUMN sequin.proxy_stats.mean_total_ms IS 'from the request''s arrival to its response';
 COMMENT ON COLUMN sequin.proxy_stats.s2xx IS 'answers of the API by class';
 COMMENT ON COLUMN sequin.proxy_stats.errors IS 'answers that the proxy gave itself (Sequin-Error)';
 COMMENT ON COLUMN sequin.proxy_stats.queued IS 'requests waiting for a rate-limit slot now';

@@ -27,6 +27,8 @@ SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'sequin'::regnamespace AN
 	AND obj_description(p.oid, 'pg_proc') IS NULL;
 SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'sequin'::regnamespace AND c.relkind IN ('r', 'v')
 	AND obj_description(c.oid, 'pg_class') IS NULL;
+SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+	WHERE c.relnamespace = 'sequin'::regnamespace AND c.relkind IN ('r', 'v') AND col_description(c.oid, a.attnum) IS NULL ORDER BY 1, 2;
 -- triggers that a session_replication_role would switch off
 SELECT t.tgrelid::regclass, t.tgenabled FROM pg_trigger t
 	WHERE t.tgname = 'config_changed' AND t.tgenabled <> 'A';

@@ -136,9 +136,42 @@ SELECT pg_temp.refused($$SELECT sequin.create_sync('iv', 'hubspot', config => '{
 SELECT pg_temp.refused($$SELECT sequin.create_sync('iv', 'hubspot', config => '{"sweep_interval": "1 ms"}')$$);
 SELECT pg_temp.refused($$SELECT sequin.create_sync('iv', 'hubspot', config => '{"schema_interval": true}')$$);
 SELECT pg_temp.refused($$SELECT sequin.create_sync('iv', 'hubspot', config => '{"sync": "no"}')$$);
+SELECT pg_temp.refused(format('SELECT sequin.create_sync(%L, %L, config => %L)', 'iv', 'hubspot', format('{"poll_interval": %s}', i)))
+	FROM unnest(ARRAY['"99 ms"', '"367 days"', '"-1 s"', '""', '0', '["30s"]', '{}', 'null']) i;
 SELECT name FROM sequin.create_sync('iv', 'hubspot', config => '{"poll_interval": "10s", "sweep_interval": "1 day", "schema_interval": "1h", "sync": true}');
+SELECT pg_temp.refused(format('SELECT sequin.alter_sync(%L, config => %L)', 'iv', format('{"poll_interval": %s}', i)))
+	FROM unnest(ARRAY['"100 ms"', '"366 days"', '30', '"soon"']) i;
 SELECT pg_temp.refused($$SELECT sequin.resync('nosuch')$$);
 SELECT pg_temp.refused($$SELECT sequin.resync('iv', 'nosuch')$$);
+SELECT pg_temp.refused($$SELECT sequin.resync(NULL)$$);
+-- without a credential nothing is read, and both views say how it stands
+SELECT last_error, feed_error FROM sequin.syncs WHERE name = 'iv';
+SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'sequin.sync_progress'::regclass ORDER BY attnum;
+SELECT sequin.wait_for('iv', s, '1ms') FROM unnest(ARRAY['ready', 'live', 'fresh', 'swept']) s;
+BEGIN;
+INSERT INTO sequin.mirror_table (sync, collection, collection_name, table_name) VALUES ('iv', '0-1', 'contacts', 'contact');
+SELECT * FROM sequin.sync_progress WHERE sync = 'iv';
+-- a backfill under way, half a minute old; near where its two readings meet some records count twice
+INSERT INTO sequin.table_state (sync, collection, phase, rows_done, rows_total, started_at)
+	VALUES ('iv', '0-1', 'backfill', 600, 1000, now() - interval '30 s');
+SELECT phase, rows_done, rows_total, rows_per_second BETWEEN 15 AND 20 AS rate, eta BETWEEN '20 s' AND '27 s' AS eta, last_error
+	FROM sequin.sync_progress WHERE sync = 'iv';
+UPDATE sequin.table_state SET rows_done = 1100 WHERE sync = 'iv';
+SELECT rows_done, rows_total, eta FROM sequin.sync_progress WHERE sync = 'iv';
+UPDATE sequin.table_state SET phase = 'live', live_at = now(), last_error = 'HubSpot answered 500', last_error_at = now() WHERE sync = 'iv';
+SELECT phase, eta, last_error FROM sequin.sync_progress WHERE sync = 'iv';
+INSERT INTO sequin.credential VALUES ('iv', 'pat-secret');	-- never committed
+UPDATE sequin.sync_state SET state = 'ready', ready_at = now(), last_error = NULL, last_error_at = NULL WHERE sync = 'iv';
+SELECT state, last_error, last_error_at = now() AS at FROM sequin.syncs WHERE name = 'iv';
+UPDATE sequin.table_state SET last_error = NULL WHERE sync = 'iv';
+SELECT state FROM sequin.syncs WHERE name = 'iv';
+-- resync: the rows stay, the state starts again; by any of the table's names
+SELECT sequin.resync('iv', n) FROM unnest(ARRAY['contact', 'contacts', '0-1']) n;
+SELECT epoch, phase, rows_done, rows_total, sweep_wanted, live_at IS NOT NULL AS was_live FROM sequin.table_state WHERE sync = 'iv';
+SELECT state FROM sequin.syncs WHERE name = 'iv';
+UPDATE sequin.mirror_table SET enabled = false WHERE sync = 'iv';
+SELECT count(*) FROM sequin.sync_progress WHERE sync = 'iv';
+ROLLBACK;
 SELECT sequin.resync('iv');
 SELECT sequin.drop_sync('iv');
 DROP SCHEMA iv;

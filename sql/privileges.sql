@@ -31,6 +31,12 @@ SELECT refused($$SELECT sequin._caller()$$);
 SELECT refused($$SELECT * FROM sequin.sync$$);
 SELECT refused($$SELECT * FROM sequin.credential$$);
 SELECT refused($$SELECT * FROM sequin.syncs$$);
+SELECT refused($$SELECT * FROM sequin.sync_progress$$);
+SELECT refused($$SELECT * FROM sequin.table_state$$);
+SELECT refused($$SELECT sequin.resync('x')$$);
+SELECT refused($$SELECT sequin.wait_for('x', 'live')$$);
+SELECT refused($$SELECT sequin._read_anew('x', NULL)$$);
+SELECT refused($$SELECT sequin._want(gen_random_uuid(), true)$$);
 SELECT refused($$SELECT * FROM sequin.proxy_stats$$);
 SELECT refused($$SELECT * FROM sequin._proxy_stats()$$);
 SELECT refused($$SELECT * FROM sequin._rate_limit_usage()$$);
@@ -48,6 +54,7 @@ SELECT length(sequin.create_key('mine', 'a')), sequin.revoke_key('mine', 'a');
 SELECT sequin.api_root('mine') <> sequin.rotate_identifier('mine');
 SELECT sequin.alter_sync('mine', auth => 'passthrough', credential => 'pat-2', rate_limit => '2/1s', target_schema => 'mine2');
 SELECT sequin.pause_sync('mine'), sequin.resume_sync('mine');
+SELECT sequin.resync('mine');
 -- what only a superuser or a reader of server files may do
 SELECT refused($$SELECT sequin.alter_sync('mine', upstream_url => 'http://127.0.0.1:1')$$);
 SELECT refused($$SELECT sequin.create_sync('mine3', 'hubspot', upstream_url => 'http://127.0.0.1:1')$$);
@@ -66,6 +73,7 @@ SELECT refused($$SELECT sequin.drop_sync('mine')$$);
 SELECT refused($$SELECT sequin.pause_sync('mine')$$);
 SELECT refused($$SELECT sequin.create_key('mine')$$);
 SELECT refused($$SELECT sequin.revoke_key('mine', '')$$);
+SELECT refused($$SELECT sequin.resync('mine')$$);
 SELECT refused($$SELECT sequin.rotate_identifier('mine')$$);
 -- and it may not create schemas, nor tables in others'
 SELECT refused($$SELECT sequin.create_sync('theirs', 'hubspot')$$);
@@ -106,12 +114,12 @@ RESET ROLE;
 ROLLBACK;
 
 -- SELECT on a view is all that a monitoring role needs
-GRANT SELECT ON sequin.proxy_stats, sequin.rate_limit_usage, sequin.syncs TO sequin_reader;
+GRANT SELECT ON sequin.proxy_stats, sequin.rate_limit_usage, sequin.syncs, sequin.sync_progress TO sequin_reader;
 SET ROLE sequin_reader;
-SELECT refused($$SELECT * FROM sequin.proxy_stats$$), refused($$SELECT * FROM sequin.rate_limit_usage$$), refused($$SELECT * FROM sequin.syncs$$);
+SELECT refused($$SELECT * FROM sequin.proxy_stats$$), refused($$SELECT * FROM sequin.rate_limit_usage$$), refused($$SELECT * FROM sequin.syncs$$), refused($$SELECT * FROM sequin.sync_progress$$);
 RESET ROLE;
 SELECT worker, requests >= 0 AS counted FROM sequin.proxy_stats WHERE worker = 1;
-REVOKE SELECT ON sequin.proxy_stats, sequin.rate_limit_usage, sequin.syncs FROM sequin_reader;
+REVOKE SELECT ON sequin.proxy_stats, sequin.rate_limit_usage, sequin.syncs, sequin.sync_progress FROM sequin_reader;
 
 -- objects in the caller's search_path and temporary schema are never picked up
 SET ROLE sequin_user;

@@ -315,7 +315,8 @@ def keep(stage, fakes):
     print("  curl -s \"$CRM/api.hubapi.com/crm/v3/objects/contacts\" -H \"Authorization: Bearer $KEY\"")
     print("  SELECT * FROM sequin.syncs;  SELECT * FROM sequin.sync_progress;  SELECT * FROM sequin.proxy_stats;")
     print(f"  log: {c.log_path}")
-    stop = f"{c.bin}/pg_ctl -D {c.data} stop" + (f"; kill {fakes.process.pid}" if fakes else "")
+    # by signal: pg_ctl refuses root, who may have started this through tools/as_user.sh
+    stop = f"kill -INT $(head -1 {c.data}/postmaster.pid)" + (f"; kill {fakes.process.pid}" if fakes else "")
     print(f"  to stop it: {stop}")
 
 
