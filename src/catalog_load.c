@@ -32,10 +32,12 @@ typedef struct KeyEntry
 
 static const char sync_query[] =
 	"SELECT s.name::text, s.id, s.provider::text, s.identifier::text, s.target_schema::text, r.oid, s.auth = 'passthrough',"
-	" c.value, s.upstream_url::text, s.paused, coalesce(st.ready_at IS NOT NULL AND st.state <> 'discovering', false), s.config->>'base_id', s.tables"
+	" c.value, s.upstream_url::text, s.paused, coalesce(st.ready_at IS NOT NULL AND st.state <> 'discovering', false), s.config->>'base_id', s.tables,"
+	" o.source_hash, o.access_token, o.refresh_token, o.expires_at, o.refreshed_at, o.error"
 	" FROM sequin.sync s"
 	" LEFT JOIN pg_catalog.pg_roles r ON r.rolname = s.owner"
 	" LEFT JOIN sequin.credential c ON c.sync = s.name"
+	" LEFT JOIN sequin.oauth_token o ON o.sync = s.name"
 	" LEFT JOIN sequin.sync_state st ON st.sync = s.name"
 	" ORDER BY s.name COLLATE \"C\"";
 
@@ -49,6 +51,36 @@ read_view(CatalogSync *sync, MemoryContext cx, uint64 row)
 	sync->view.base_id = catalog_text(cx, row, 12);
 	sync->view.tables = catalog_texts(cx, row, 13, &sync->view.ntables);
 	sync->view.schema = NULL;	/* catalog_schema.c sets it once there is something in it */
+}
+
+/* A point in time of that column; NULL: long ago. */
+static TimestampTz
+read_time(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = catalog_datum(row, column, &isnull);
+
+	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+}
+
+static CatalogToken *
+read_token(MemoryContext cx, uint64 row)
+{
+	bool		isnull;
+	Datum		source = catalog_datum(row, 14, &isnull);
+	bytea	   *hash = isnull ? NULL : DatumGetByteaPP(source);
+	CatalogToken *token;
+
+	if (hash == NULL || VARSIZE_ANY_EXHDR(hash) != sizeof(token->source))
+		return NULL;
+	token = MemoryContextAllocZero(cx, sizeof(*token));
+	memcpy(token->source, VARDATA_ANY(hash), sizeof(token->source));
+	token->access_token = catalog_text(cx, row, 15);
+	token->refresh_token = catalog_text(cx, row, 16);
+	token->expires_at = read_time(row, 17);
+	token->refreshed_at = read_time(row, 18);
+	token->error = catalog_text(cx, row, 19);
+	return token;
 }
 
 /* False: a provider that this library does not have. */
@@ -70,6 +102,7 @@ read_sync(CatalogSync *sync, MemoryContext cx, uint64 row)
 		sync->owner = InvalidOid;
 	sync->auth = catalog_bool(row, 7) ? AUTH_PASSTHROUGH : AUTH_KEY;
 	sync->credential = catalog_text(cx, row, 8);
+	sync->token = read_token(cx, row);
 	sync->upstream_url = catalog_text(cx, row, 9);
 	sync->paused = catalog_bool(row, 10);
 	sync->ready = catalog_bool(row, 11) && OidIsValid(sync->owner);

@@ -51,13 +51,25 @@ typedef struct WorkerSlot
 	WorkerStats stats;
 } WorkerSlot;
 
+#define SHARED_REFUSED_TOKENS 16
+
+/* An access token that an API refused; the sync process is to refresh it. */
+typedef struct RefusedToken
+{
+	uint8		sync[16];
+	uint8		hash[32];		/* SHA-256 of the token, so that a newer one is not taken for it */
+} RefusedToken;
+
 typedef struct SharedState
 {
 	TimestampTz started_at;			/* when this shared memory was made: at the postmaster's start and after a crash */
 	pg_atomic_uint64 generation;	/* bumped at the commit of every configuration change */
 	pg_atomic_uint32 stop_for_drop;	/* OID of the database that is being dropped; 0: none */
 	pg_atomic_uint32 kick;			/* bumped to ask the sync process for a look at its work at once */
-	slock_t		mutex;				/* guards pid and latch of the slots */
+	pg_atomic_uint32 token_asks;	/* bumped to ask the sync process for a look at the OAuth tokens at once */
+	slock_t		mutex;				/* guards pid and latch of the slots, and the refused tokens */
+	RefusedToken refused[SHARED_REFUSED_TOKENS];
+	int			nrefused;
 	WorkerSlot	slots[SHARED_SLOTS];
 } SharedState;
 
@@ -70,6 +82,10 @@ extern void shared_claim_slot(int slot);	/* worker start; ereports when taken */
 extern void shared_release_slot(void);		/* before_shmem_exit */
 extern void shared_wake(int slot);			/* sets that worker's latch; safe when it is gone */
 extern void shared_wake_all(void);
+
+/* A token is missing or refused (NULL: none was): asks the sync process for another; safe anywhere. */
+extern void shared_ask_token(const RefusedToken *refused);
+extern bool shared_take_refused(RefusedToken *refused);	/* the sync process's: the next of them; false: none */
 
 /*
  * Marks that this transaction changes the configuration: at its commit, and only then, the

@@ -19,4 +19,9 @@ extern int	recovery_turn(Loop *loop);
 /* discovery.c: brings every sync from new to ready; once per turn; ms until it wants to run again, -1: never. */
 extern int	discovery_turn(Loop *loop);
 
+/* oauth_refresh.c: keeps the access tokens of OAuth credentials fresh; once per turn; ms until it wants to run again. */
+extern int	oauth_turn(Loop *loop);
+/* Before the process ends: a token that is being refreshed is waited for and stored, for the old one may be spent. */
+extern void oauth_finish(Loop *loop);
+
 #endif
