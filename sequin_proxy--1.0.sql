@@ -553,7 +553,7 @@ BEGIN
 	ELSIF coalesce(p_value, '') !~ '^[!-~]+$' OR octet_length(p_value) > 16384 THEN
 		RAISE EXCEPTION 'invalid credential'
 			USING ERRCODE = 'invalid_parameter_value',
-				HINT = 'Give the token alone (no "Bearer", no blanks or line ends), or an OAuth client as {"client_id": "...", "client_secret": "...", "refresh_token": "..."}, or file:/path, or env:NAME.';
+				HINT = 'Give the token alone (no "Bearer", no blanks or line ends), or file:/path, or env:NAME, or a JSON object for OAuth.';
 	END IF;
 END $$;
 

@@ -176,6 +176,25 @@ def test_a_token_is_renewed_before_it_ends_and_once_under_load(cluster, api, dro
     assert [e["status"] for e in api.fake.log() if e["status"] != 200] == []
 
 
+def test_those_in_the_queue_wait_for_a_token_that_is_replaced_meanwhile(cluster, airtable, dropped):
+    """More clients than the limit lets through: whoever stands in line when the token ends goes with the next."""
+    airtable.fake.config(oauth_life_s=3)
+    sync = dropped(airtable.sync(cluster, rate_limit="20/1s"))
+    before = tokens(airtable.fake)["refreshes"]
+    load = Load(sync, PRODUCTS, clients=30)
+    wait_until("three refreshes", lambda: tokens(airtable.fake)["refreshes"] >= before + 3, 30)
+    assert set(load.stop()) == {(200, None)}
+    assert [e["status"] for e in airtable.fake.log() if e["status"] != 200] == []
+
+
+def test_an_idle_sync_s_token_is_replaced_while_it_is_good(cluster, api, dropped):
+    api.fake.config(oauth_life_s=10)
+    sync = dropped(api.sync(cluster))
+    before = row(cluster, sync)
+    after = wait_until("it is replaced", lambda: (r := row(cluster, sync))["access_token"] != before["access_token"] and r)
+    assert 0.5 < (before["expires_at"] - after["refreshed_at"]).total_seconds() <= 1.1  # at the last tenth
+
+
 def test_a_request_waits_for_the_first_token(cluster, api, dropped):
     sync = dropped(api.sync(cluster))
     api.fake.fault("status", path="token$", status=503, body={}, times=2)
@@ -377,7 +396,7 @@ def test_a_literal_token_that_is_refused_is_not_tried_twice(cluster, hubspot, dr
 
 @pytest.fixture
 def own_cluster():
-    with Cluster(workers=2, settings={"synchronous_commit": "off", "sequin_proxy.queue_timeout": "'8s'"}) as c:
+    with Cluster(workers=2, settings={"synchronous_commit": "off", "wal_writer_delay": "'10s'", "sequin_proxy.queue_timeout": "'8s'"}) as c:
         c.wait_proxy()
         yield c
 
