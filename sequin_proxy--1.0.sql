@@ -76,9 +76,27 @@ CREATE TABLE sequin.credential (
 	sync text COLLATE "C" PRIMARY KEY REFERENCES sequin.sync ON DELETE CASCADE ON UPDATE CASCADE,
 	value text COLLATE "C"
 );
-COMMENT ON TABLE sequin.credential IS 'how we authenticate to each API: a token, file:/path or env:NAME; readable by its owner only, literal tokens are never dumped';
+COMMENT ON TABLE sequin.credential IS 'how we authenticate to each API: a token, an OAuth client as JSON, file:/path or env:NAME; readable by its owner only, literal tokens are never dumped';
 COMMENT ON COLUMN sequin.credential.sync IS 'whose it is';
-COMMENT ON COLUMN sequin.credential.value IS 'a token, file:/path or env:NAME';
+COMMENT ON COLUMN sequin.credential.value IS 'a token, an OAuth client as JSON, file:/path or env:NAME';
+
+CREATE TABLE sequin.oauth_token (
+	sync text COLLATE "C" PRIMARY KEY REFERENCES sequin.sync ON DELETE CASCADE ON UPDATE CASCADE,
+	source_hash bytea NOT NULL,
+	access_token text COLLATE "C",
+	refresh_token text COLLATE "C",
+	expires_at timestamptz,
+	refreshed_at timestamptz,
+	error text
+);
+COMMENT ON TABLE sequin.oauth_token IS 'what each OAuth credential has brought; kept by the sync process, readable by its owner only, never dumped';
+COMMENT ON COLUMN sequin.oauth_token.source_hash IS 'SHA-256 of the credential''s refresh token that it began with; another credential begins anew';
+COMMENT ON COLUMN sequin.oauth_token.refresh_token IS 'the newest one: the API may give another with every refresh, and then the credential''s own is dead';
+COMMENT ON COLUMN sequin.oauth_token.error IS 'why there is no newer token; NULL: nothing is wrong';
+COMMENT ON COLUMN sequin.oauth_token.sync IS 'whose it is';
+COMMENT ON COLUMN sequin.oauth_token.access_token IS 'what goes up as Authorization';
+COMMENT ON COLUMN sequin.oauth_token.expires_at IS 'as the API said';
+COMMENT ON COLUMN sequin.oauth_token.refreshed_at IS 'when it was brought';
 
 CREATE TABLE sequin.proxy_key (
 	hash bytea PRIMARY KEY CONSTRAINT proxy_key_hash_is_sha256 CHECK (pg_catalog.octet_length(hash) = 32),
@@ -298,6 +316,8 @@ CREATE FUNCTION sequin._is_own_xid(xid) RETURNS boolean
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'sequin_is_own_xid';
 CREATE FUNCTION sequin._providers() RETURNS text[]
 	LANGUAGE c IMMUTABLE AS 'MODULE_PATHNAME', 'sequin_providers';
+CREATE FUNCTION sequin._oauth_error(provider text, credential text) RETURNS text
+	LANGUAGE c STRICT IMMUTABLE AS 'MODULE_PATHNAME', 'sequin_oauth_error';
 CREATE FUNCTION sequin._table_name(provider text, name text) RETURNS text
 	LANGUAGE c STRICT IMMUTABLE AS 'MODULE_PATHNAME', 'sequin_table_name';
 CREATE FUNCTION sequin._random_text(nbytes integer) RETURNS text
@@ -663,8 +683,10 @@ CREATE TRIGGER follow_sync AFTER INSERT OR UPDATE ON sequin.sync
 -- Validation of what belongs to a sync
 ---------------------------------------------------------------------------------------------------
 
-CREATE FUNCTION sequin._check_credential_value(p_value text) RETURNS void
+CREATE FUNCTION sequin._check_credential_value(p_provider text, p_value text) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	v_error text;
 BEGIN
 	-- no message here may show the value
 	IF p_value ~ '^file:' THEN
@@ -685,10 +707,17 @@ BEGIN
 			RAISE EXCEPTION 'invalid name of an environment variable'
 				USING ERRCODE = 'invalid_parameter_value', HINT = 'Write env:NAME.';
 		END IF;
+	ELSIF p_value ~ '^[{]' THEN
+		v_error := sequin._oauth_error(p_provider, p_value);
+		IF v_error IS NOT NULL THEN
+			RAISE EXCEPTION '%', v_error
+				USING ERRCODE = 'invalid_parameter_value',
+					HINT = 'Give {"client_id": "...", "client_secret": "...", "refresh_token": "..."}; an Airtable client without a secret leaves it out.';
+		END IF;
 	ELSIF coalesce(p_value, '') !~ '^[!-~]+$' OR octet_length(p_value) > 16384 THEN
 		RAISE EXCEPTION 'invalid credential'
 			USING ERRCODE = 'invalid_parameter_value',
-				HINT = 'Give the token alone (no "Bearer", no blanks or line ends), or file:/path, or env:NAME.';
+				HINT = 'Give the token alone (no "Bearer", no blanks or line ends), or file:/path, or env:NAME, or a JSON object for OAuth.';
 	END IF;
 END $$;
 
@@ -703,7 +732,7 @@ BEGIN
 	END IF;
 	PERFORM sequin._require_child(TG_OP, NEW.sync);
 	IF TG_OP = 'INSERT' OR NEW.value IS DISTINCT FROM OLD.value THEN
-		PERFORM sequin._check_credential_value(NEW.value);
+		PERFORM sequin._check_credential_value((SELECT s.provider FROM sequin.sync s WHERE s.name = NEW.sync), NEW.value);
 		PERFORM sequin._wake(NEW.sync);
 	END IF;
 	RETURN NEW;
@@ -846,7 +875,7 @@ DO $$
 DECLARE
 	v_table text;
 BEGIN
-	FOREACH v_table IN ARRAY ARRAY['sync', 'credential', 'proxy_key', 'rate_limit', 'mirror_table', 'mirror_column'] LOOP
+	FOREACH v_table IN ARRAY ARRAY['sync', 'credential', 'oauth_token', 'proxy_key', 'rate_limit', 'mirror_table', 'mirror_column'] LOOP
 		EXECUTE pg_catalog.format('CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sequin.%I '
 								  'FOR EACH STATEMENT EXECUTE FUNCTION sequin._config_changed()', v_table);
 		EXECUTE pg_catalog.format('ALTER TABLE sequin.%I ENABLE ALWAYS TRIGGER config_changed', v_table);
@@ -913,7 +942,7 @@ CREATE FUNCTION sequin.create_sync(name text, provider text, credential text DEF
 	RETURNS TABLE (name text, provider text, target_schema text, api_root text)
 	LANGUAGE c ROWS 1 AS 'MODULE_PATHNAME', 'sequin_as_extension';
 COMMENT ON FUNCTION sequin.create_sync(text, text, text, jsonb, text, text[], text, text, text) IS
-	'mirrors an API account into a schema and opens its proxy; the caller owns it. credential: a token, file:/path or env:NAME; rate_limit: ''100/10s, search:4/1s'', NULL = the provider''s default. Discovery starts at commit: wait_for(name, ''ready'')';
+	'mirrors an API account into a schema and opens its proxy; the caller owns it. credential: a token, an OAuth client as JSON (client_id, client_secret, refresh_token), file:/path or env:NAME; rate_limit: ''100/10s, search:4/1s'', NULL = the provider''s default. Discovery starts at commit: wait_for(name, ''ready'')';
 
 CREATE FUNCTION sequin._alter_sync(p_name text, p_credential text, p_config jsonb, p_target_schema text, p_tables text[],
 								   p_rate_limit text, p_auth text, p_upstream_url text)
@@ -1151,11 +1180,12 @@ CREATE VIEW sequin.syncs AS
 			THEN pg_catalog.format('its owner, the role "%s", does not exist: create it, or UPDATE sequin.sync SET owner', s.owner)
 			WHEN c.sync IS NULL
 			THEN pg_catalog.format('no credential: set one with sequin.alter_sync(%L, credential => ''...'')', s.name)
-			ELSE coalesce(st.last_error, bad.last_error) END AS last_error,
+			ELSE coalesce(o.error, st.last_error, bad.last_error) END AS last_error,
 		coalesce(st.last_error_at, bad.last_error_at) AS last_error_at, st.ready_at, st.feed_error
 	FROM sequin.sync s
 	LEFT JOIN sequin.sync_state st ON st.sync = s.name
 	LEFT JOIN sequin.credential c ON c.sync = s.name
+	LEFT JOIN sequin.oauth_token o ON o.sync = s.name
 	LEFT JOIN LATERAL (
 		SELECT pg_catalog.format('%s: %s', m.table_name, t.last_error) AS last_error, t.last_error_at
 		FROM sequin.table_state t JOIN sequin.mirror_table m ON m.sync = t.sync AND m.collection = t.collection

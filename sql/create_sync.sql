@@ -45,6 +45,31 @@ SELECT pg_temp.refused(format('SELECT sequin.create_sync(%L, %L, rate_limit => %
 	FROM unnest(ARRAY['100', '0/10s', '5/1w', 'a/1s', '5/1s 6/1s']) r;
 SELECT pg_temp.refused(format('SELECT sequin.create_sync(%L, %L, %L)', 'ab', 'hubspot', c))
 	FROM unnest(ARRAY['', 'Bearer pat-secret', E'pat-secret\nX: y', 'file:secret', 'file:', 'env:', 'env:A-B', 'päss']) c;
+-- an OAuth client: complete or refused, and never shown
+SELECT pg_temp.refused(format('SELECT sequin.create_sync(%L, %L, %L, %L)', 'ab', p, c, '{"base_id": "appAAAAAAAAAAAAAA"}'))
+	FROM unnest(ARRAY['hubspot', 'airtable']) p, unnest(ARRAY['{', '{}', '{"client_id": "pat-secret", "client_secret": "pat-secret"}',
+		'{"client_id": "pat-secret", "refresh_token": "pat secret"}', '{"refresh_token": "pat-secret", "client_secret": "pat-secret"}',
+		'{"client_id": "pat-secret", "client_secret": ["pat-secret"], "refresh_token": "pat-secret"}',
+		'{"client_id": "pat:secret", "client_secret": "pat-secret", "refresh_token": "pat-secret"} x']) c;
+SELECT pg_temp.refused($$SELECT sequin.create_sync('ab', 'hubspot', '{"client_id": "pat-secret", "refresh_token": "pat-secret"}')$$);
+SELECT pg_temp.refused($$SELECT sequin.create_sync('ab', 'airtable', '{"client_id": "pat:secret", "client_secret": "pat-secret", "refresh_token": "pat-secret"}', '{"base_id": "appAAAAAAAAAAAAAA"}')$$);
+SAVEPOINT o;
+SELECT name FROM sequin.create_sync('oauth_hs', 'hubspot', E'{"client_id": "a",\n "client_secret": "b", "refresh_token": "c"}');
+SELECT name FROM sequin.create_sync('oauth_at', 'airtable', '{"client_id": "a", "refresh_token": "c"}', '{"base_id": "appAAAAAAAAAAAAAA"}');
+ROLLBACK TO o;
+-- what it brings belongs to the sync, and is never dumped
+SAVEPOINT o;
+SELECT name FROM sequin.create_sync('oauth_hs', 'hubspot');
+INSERT INTO sequin.oauth_token (sync, source_hash, access_token, error) VALUES ('oauth_hs', sha256('c'), 'pat-secret', 'HubSpot refused');
+SELECT last_error LIKE 'no credential%' AS no_credential FROM sequin.syncs WHERE name = 'oauth_hs';
+SELECT sequin.alter_sync('oauth_hs', credential => '{"client_id": "a", "client_secret": "b", "refresh_token": "c"}');
+SELECT last_error FROM sequin.syncs WHERE name = 'oauth_hs';
+UPDATE sequin.sync SET name = 'oauth_hs2' WHERE name = 'oauth_hs';
+SELECT sync FROM sequin.oauth_token;
+SELECT sequin.drop_sync('oauth_hs2');
+SELECT count(*) FROM sequin.oauth_token;
+SELECT 'sequin.oauth_token'::regclass = ANY (extconfig) AS dumped FROM pg_extension WHERE extname = 'sequin_proxy';
+ROLLBACK TO o;
 SELECT count(*) FROM sequin.sync;
 
 -- every origin that is one is taken

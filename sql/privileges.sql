@@ -28,8 +28,10 @@ SELECT refused($$SELECT sequin.create_key('x')$$);
 SELECT refused($$SELECT sequin._create_key('x', '', NULL, false, NULL)$$);
 SELECT refused($$SELECT sequin._run_as('postgres', 'SELECT 1')$$);
 SELECT refused($$SELECT sequin._caller()$$);
+SELECT refused($$SELECT sequin._oauth_error('hubspot', '{}')$$);
 SELECT refused($$SELECT * FROM sequin.sync$$);
 SELECT refused($$SELECT * FROM sequin.credential$$);
+SELECT refused($$SELECT * FROM sequin.oauth_token$$);
 SELECT refused($$SELECT * FROM sequin.syncs$$);
 SELECT refused($$SELECT * FROM sequin.sync_progress$$);
 SELECT refused($$SELECT * FROM sequin.table_state$$);
@@ -62,6 +64,7 @@ SELECT refused($$SELECT sequin.alter_sync('mine', credential => 'file:/etc/passw
 SELECT refused($$SELECT sequin.alter_sync('mine', credential => 'env:HOME')$$);
 -- no look at the tables, its own included
 SELECT refused($$SELECT * FROM sequin.credential$$);
+SELECT refused($$SELECT * FROM sequin.oauth_token$$);
 SELECT refused($$SELECT * FROM sequin.sync$$);
 SELECT refused($$INSERT INTO sequin.sync (name, provider) VALUES ('x', 'hubspot')$$);
 RESET ROLE;

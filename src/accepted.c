@@ -38,6 +38,20 @@ note_limits(Exchange *x)
 		limiter_tighten(x->limit, hint.window_ms * 1000, hint.remaining, x->result.sent_at_us);
 }
 
+/* The API refused our OAuth token: the caller is told so, and the next one has a fresh one. */
+static void
+note_refused_token(const Exchange *x)
+{
+	Str			value = STR_NULL;
+
+	if (x->result.status != 401 || x->sync->auth == AUTH_PASSTHROUGH || x->sync->token == NULL)
+		return;
+	for (int i = 0; i < x->call.nheaders; i++)
+		if (str_iis(x->call.headers[i].name, "Authorization"))
+			value = x->call.headers[i].value;
+	catalog_token_refused(x->sync, value);
+}
+
 /* Moves the exchange to the newest snapshot, so that it is committed by today's table and column names. */
 static bool
 exchange_rebase(Exchange *x)
@@ -358,6 +372,7 @@ exchange_received(Exchange *x)
 	}
 	x->engine->stats->upstream_us += r->done_at_us - r->sent_at_us;
 	note_limits(x);
+	note_refused_token(x);
 	x->generation = x->catalog->generation;
 	if (!x->route.mirrored || r->status < 200 || r->status > 299)
 	{

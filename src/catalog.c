@@ -13,6 +13,7 @@
 
 #include "executor/spi.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "catalog_load.h"
 #include "credential.h"
@@ -204,11 +205,104 @@ catalog_limit(const CatalogSync *sync, const char *bucket)
 	return record ? record : find_limit(sync, "default");
 }
 
+void
+catalog_token_hash(Str token, uint8_t *hash)
+{
+	SHA256((const unsigned char *) token.p, token.n, hash);
+}
+
+void
+catalog_token_refused(const CatalogSync *sync, Str authorization)
+{
+	RefusedToken refused;
+
+	if (!str_starts(authorization, "Bearer "))
+		return;
+	memcpy(refused.sync, sync->key, sizeof(refused.sync));
+	catalog_token_hash((Str) {authorization.p + 7, authorization.n - 7}, refused.hash);
+	shared_ask_token(&refused);
+}
+
+/* Sees at a glance that a literal token is one. */
+static bool
+may_be_oauth(const CatalogSync *sync)
+{
+	return sync->credential != NULL && sync->provider->oauth != NULL &&
+		(sync->credential[0] == '{' || strncmp(sync->credential, "file:", 5) == 0 ||
+		 strncmp(sync->credential, "env:", 4) == 0);
+}
+
+/* The resolved credential as OAuth's. */
+static bool
+parse_oauth(const CatalogSync *sync, Arena *arena, Str value, OauthCredential *credential, uint8_t *source,
+			const char **error)
+{
+	if (!oauth_parse(arena, sync->provider->oauth, value, credential, error))
+		return false;
+	catalog_token_hash(credential->refresh_token, source);
+	return true;
+}
+
+bool
+catalog_oauth(const CatalogSync *sync, Arena *arena, OauthCredential *credential, uint8_t *source, const char **error)
+{
+	Str			value;
+
+	*error = NULL;
+	if (!may_be_oauth(sync) || !credential_resolve(arena, sync->credential, &value, error) || !oauth_is(value))
+		return false;
+	return parse_oauth(sync, arena, value, credential, source, error);
+}
+
+/* The stored access token while it is of this credential and good; NULL: there is none. */
+static const char *
+usable_token(const CatalogSync *sync, const uint8_t *source)
+{
+	const CatalogToken *token = sync->token;
+
+	if (token == NULL || token->access_token == NULL || memcmp(token->source, source, sizeof(token->source)) != 0)
+		return NULL;
+	return token->expires_at > GetCurrentTimestamp() ? token->access_token : NULL;
+}
+
+bool
+catalog_awaits_token(const CatalogSync *sync, Arena *arena)
+{
+	OauthCredential credential;
+	uint8_t		source[32];
+	const char *error;
+
+	return catalog_oauth(sync, arena, &credential, source, &error) && usable_token(sync, source) == NULL;
+}
+
+static bool
+access_token(const CatalogSync *sync, Arena *arena, Str value, Str *secret, const char **error)
+{
+	OauthCredential credential;
+	uint8_t		source[32];
+	const char *token;
+
+	*secret = STR_NULL;
+	*error = "this provider has no OAuth: set a token";
+	if (sync->provider->oauth == NULL || !parse_oauth(sync, arena, value, &credential, source, error))
+		return false;
+	token = usable_token(sync, source);
+	*error = sync->token && sync->token->error ? sync->token->error : "there is no access token yet";
+	if (token == NULL)
+		return false;
+	*secret = str_of(token);	/* as long as the snapshot lives */
+	return true;
+}
+
 bool
 catalog_credential(const CatalogSync *sync, Arena *arena, Str *secret, const char **error)
 {
 	if (sync->credential != NULL)
-		return credential_resolve(arena, sync->credential, secret, error);
+	{
+		if (!credential_resolve(arena, sync->credential, secret, error))
+			return false;
+		return !oauth_is(*secret) || access_token(sync, arena, *secret, secret, error);
+	}
 	*secret = STR_NULL;
 	*error = arena_printf(arena, "no credential: set one with sequin.alter_sync('%s', credential => '...')", sync->view.name);
 	if (*error == NULL)

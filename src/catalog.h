@@ -21,6 +21,17 @@ typedef enum SyncAuth
 	AUTH_PASSTHROUGH
 } SyncAuth;
 
+/* What a sync's OAuth credential has brought so far: a row of sequin.oauth_token. */
+typedef struct CatalogToken
+{
+	uint8_t		source[32];		/* SHA-256 of the credential's refresh token that it began with */
+	const char *access_token;	/* NULL: none */
+	const char *refresh_token;	/* the newest; NULL: the credential's own */
+	TimestampTz expires_at;
+	TimestampTz refreshed_at;
+	const char *error;			/* why there is no newer one; NULL: nothing is wrong */
+} CatalogToken;
+
 typedef struct CatalogSync
 {
 	SyncView	view;			/* what providers may see; view.name is the sync's name */
@@ -31,6 +42,7 @@ typedef struct CatalogSync
 	Oid			owner;
 	SyncAuth	auth;
 	const char *credential;		/* literal, "file:..." or "env:..."; NULL: none */
+	CatalogToken *token;		/* NULL: none yet, or the credential is a token itself */
 	const char *upstream_url;	/* NULL: the provider's hosts */
 	bool		paused;
 	bool		ready;			/* discovered, tables exist */
@@ -89,7 +101,22 @@ extern CatalogSync *catalog_sync_by_key(const Catalog *catalog, const uint8_t ke
 extern const CatalogKey *catalog_key(const Catalog *catalog, Str key_text);
 extern LimitRecord *catalog_limit(const CatalogSync *sync, const char *bucket);	/* falls back to "default"; NULL: unlimited */
 
-/* The secret itself, file: and env: resolved and cached by mtime; false with a reason for last_error (no secret in it). */
+/*
+ * The secret itself, file: and env: resolved and cached by mtime; of an OAuth credential its access
+ * token.  False with a reason for last_error (no secret in it).
+ */
 extern bool catalog_credential(const CatalogSync *sync, Arena *arena, Str *secret, const char **error);
+/* Is it an OAuth credential that has no access token just now?  The sync process is about to bring one: wait. */
+extern bool catalog_awaits_token(const CatalogSync *sync, Arena *arena);
+
+/*
+ * For who refreshes: the OAuth credential itself, with source[32] of it.  False: it is none (*error
+ * NULL), or not to be read.
+ */
+extern bool catalog_oauth(const CatalogSync *sync, Arena *arena, OauthCredential *credential, uint8_t *source,
+						  const char **error);
+/* The API answered 401 to this Authorization ("Bearer ..."): asks the sync process for a newer token. */
+extern void catalog_token_refused(const CatalogSync *sync, Str authorization);
+extern void catalog_token_hash(Str token, uint8_t *hash);	/* SHA-256, 32 bytes */
 
 #endif

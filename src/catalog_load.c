@@ -39,10 +39,12 @@ static const char sync_query[] =
 	/* checked when it was set; a value that got past that must not take the catalog down */
 	" CASE WHEN jsonb_typeof(s.config->'sync_reserve') = 'number'"
 	"  THEN greatest(0, least(0.9, (s.config->>'sync_reserve')::numeric))::float8 ELSE 0 END,"
-	" coalesce(s.config->'sync' = 'false', false)"
+	" coalesce(s.config->'sync' = 'false', false),"
+	" o.source_hash, o.access_token, o.refresh_token, o.expires_at, o.refreshed_at, o.error"
 	" FROM sequin.sync s"
 	" LEFT JOIN pg_catalog.pg_roles r ON r.rolname = s.owner"
 	" LEFT JOIN sequin.credential c ON c.sync = s.name"
+	" LEFT JOIN sequin.oauth_token o ON o.sync = s.name"
 	" LEFT JOIN sequin.sync_state st ON st.sync = s.name"
 	" ORDER BY s.name COLLATE \"C\"";
 
@@ -67,6 +69,36 @@ read_interval(uint64 row, int column)
 	return isnull ? 0 : DatumGetInt64(us);
 }
 
+/* A point in time of that column; NULL: long ago. */
+static TimestampTz
+read_time(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = catalog_datum(row, column, &isnull);
+
+	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+}
+
+static CatalogToken *
+read_token(MemoryContext cx, uint64 row)
+{
+	bool		isnull;
+	Datum		source = catalog_datum(row, 19, &isnull);
+	bytea	   *hash = isnull ? NULL : DatumGetByteaPP(source);
+	CatalogToken *token;
+
+	if (hash == NULL || VARSIZE_ANY_EXHDR(hash) != sizeof(token->source))
+		return NULL;
+	token = MemoryContextAllocZero(cx, sizeof(*token));
+	memcpy(token->source, VARDATA_ANY(hash), sizeof(token->source));
+	token->access_token = catalog_text(cx, row, 20);
+	token->refresh_token = catalog_text(cx, row, 21);
+	token->expires_at = read_time(row, 22);
+	token->refreshed_at = read_time(row, 23);
+	token->error = catalog_text(cx, row, 24);
+	return token;
+}
+
 /* False: a provider that this library does not have. */
 static bool
 read_sync(CatalogSync *sync, MemoryContext cx, uint64 row)
@@ -86,6 +118,7 @@ read_sync(CatalogSync *sync, MemoryContext cx, uint64 row)
 		sync->owner = InvalidOid;
 	sync->auth = catalog_bool(row, 7) ? AUTH_PASSTHROUGH : AUTH_KEY;
 	sync->credential = catalog_text(cx, row, 8);
+	sync->token = read_token(cx, row);
 	sync->upstream_url = catalog_text(cx, row, 9);
 	sync->paused = catalog_bool(row, 10);
 	sync->sync_reserve = DatumGetFloat8(catalog_datum(row, 17, &isnull));

@@ -47,6 +47,13 @@ is_header_safe(const char *p, size_t n)
 	return n > 0;
 }
 
+/* A token, or an object for OAuth: that one is never sent as it is, and oauth.c judges it. */
+static bool
+is_usable(const char *p, size_t n)
+{
+	return (n > 0 && *p == '{' && memchr(p, '\0', n) == NULL) || is_header_safe(p, n);
+}
+
 static void
 trim(const char **p, size_t *n)
 {
@@ -149,7 +156,7 @@ read_secret(Arena *arena, const char *path, int fd, const struct stat *st, Str *
 		return fail(arena, error, "file", path, "larger than 64 KB");
 	n = (size_t) got;
 	trim(&p, &n);
-	if (!is_header_safe(p, n))
+	if (!is_usable(p, n))
 		return fail(arena, error, "file", path, n == 0 ? "empty" : "holds something that is not one token");
 	cache_store(path, st, p, n);
 	return take(arena, p, n, secret, error);
@@ -192,7 +199,7 @@ resolve_env(Arena *arena, const char *name, Str *secret, const char **error)
 		return fail(arena, error, "environment variable", name, "not set in the server's environment");
 	n = strlen(p);
 	trim(&p, &n);
-	if (!is_header_safe(p, n))
+	if (!is_usable(p, n))
 		return fail(arena, error, "environment variable", name, n == 0 ? "empty" : "holds something that is not one token");
 	return take(arena, p, n, secret, error);
 }
@@ -205,7 +212,7 @@ credential_resolve(Arena *arena, const char *reference, Str *secret, const char 
 		return resolve_file(arena, reference + 5, secret, error);
 	if (strncmp(reference, "env:", 4) == 0)
 		return resolve_env(arena, reference + 4, secret, error);
-	if (!is_header_safe(reference, strlen(reference)))
+	if (!is_usable(reference, strlen(reference)))
 	{
 		*error = "the stored credential is empty or not one token";
 		return false;

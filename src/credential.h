@@ -1,5 +1,6 @@
 /*
- * credential.h - from a stored credential (a token, file:/path, env:NAME) to the secret.
+ * credential.h - from a stored credential (a token, file:/path, env:NAME) to the secret: a token, or the
+ * JSON object of an OAuth client (oauth.h).
  *
  * Pure C (no postgres.h).  Never prints a secret: *error names the file or variable only.
  */

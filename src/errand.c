@@ -10,12 +10,15 @@
 #include "utils/timestamp.h"
 
 #include "header_policy.h"
+#include "shared.h"
 
 #include <curl/curl.h>
 #include <stdlib.h>
 
 #define ERRAND_MAX_IN_FLIGHT 8
 #define ERRAND_MAX_THROTTLED 5		/* answers of 429 to one call before the errand gives up */
+#define TOKEN_WAIT_US (INT64_C(30) * 1000 * 1000)	/* for an access token, within the errand's own deadline */
+#define PARKED_LOOK_US (INT64_C(500) * 1000)
 
 struct ErrandRunner
 {
@@ -24,6 +27,10 @@ struct ErrandRunner
 	Upstream   *upstream;
 	Errand	   *finished;		/* done() is due */
 	int			running;
+	struct ErrandCall *parked;	/* calls that wait for an access token */
+	Timer		parked_timer;
+	uint64_t	parked_generation;	/* of the configuration when they were last looked at */
+	int64_t		parked_look_us;
 };
 
 /* One call of an errand, from waiting for its slot to its answer. */
@@ -37,10 +44,15 @@ typedef struct ErrandCall
 	bool		slot_used;		/* the slot was turned into a sent request */
 	bool		repeated;		/* its connection broke once already */
 	int			throttled;
+	Str			authorization;	/* what it was sent with */
+	bool		refused;		/* the API refused that once: it is not asked a third time */
+	int64_t		parked_until_us;
+	struct ErrandCall *next_parked;
 } ErrandCall;
 
 static void errand_pump(Errand *errand);
 static void call_wait(ErrandCall *c);
+static void call_resume(ErrandCall *c);
 
 ErrandRunner *
 errand_runner_create(Reactor *reactor, Pacer *pacer, Upstream *upstream)
@@ -99,29 +111,48 @@ errand_free(Errand *errand)
 	arena_destroy(errand->arena);
 }
 
-/* An errand without a caller's own authorization speaks with the sync's credential. */
+/*
+ * The header value to send: the caller's own, or the sync's credential as it is by now, for an access
+ * token may be spent before the errand is over.  STR_NULL with a reason: not to be had.
+ */
+static Str
+authorization_now(Errand *errand, const char **error)
+{
+	CatalogSync *newest = catalog_peek() ? catalog_same_sync(catalog_peek(), errand->sync) : NULL;
+	Str			secret;
+	Str			value;
+
+	*error = NULL;
+	if (errand->authorization.p != NULL)
+		return errand->authorization;
+	if (!catalog_credential(newest ? newest : errand->sync, errand->arena, &secret, error))
+		return STR_NULL;
+	value = str_of(arena_printf(errand->arena, "Bearer %.*s", STR_FMT(secret)));
+	if (value.p != NULL && http_is_value(value))
+		return value;
+	*error = value.p ? "the credential holds characters that an HTTP header cannot" : "out of memory";
+	return STR_NULL;
+}
+
+/* Can an access token be waited for? */
+static bool
+awaits_token(Errand *errand)
+{
+	CatalogSync *newest = catalog_peek() ? catalog_same_sync(catalog_peek(), errand->sync) : NULL;
+
+	return errand->authorization.p == NULL && newest != NULL && catalog_awaits_token(newest, errand->arena);
+}
+
+/* False: there is no credential, nor will there be one in a moment. */
 static bool
 authorize(Errand *errand)
 {
-	Str			secret;
 	const char *error;
-	const char *value;
 
-	if (errand->authorization.p != NULL)
+	if (authorization_now(errand, &error).p != NULL || awaits_token(errand))
 		return true;
-	if (!catalog_credential(errand->sync, errand->arena, &secret, &error))
-	{
-		conversation_fail(&errand->conv, true, "%s", error);
-		return false;
-	}
-	value = arena_printf(errand->arena, "Bearer %.*s", STR_FMT(secret));
-	errand->authorization = str_of(value);
-	if (value == NULL || !http_is_value(errand->authorization))
-	{
-		conversation_fail(&errand->conv, false, "the credential holds characters that an HTTP header cannot");
-		return false;
-	}
-	return true;
+	conversation_fail(&errand->conv, true, "%s", error);
+	return false;
 }
 
 void
@@ -240,6 +271,88 @@ call_failed(ErrandCall *c, const char *why)
 	call_over(c, 0, STR_NULL);
 }
 
+/* ---- waiting for an access token ---- */
+
+static void
+on_parked_timer(void *arg)
+{
+	/* its only purpose is to end the wait */
+}
+
+static void
+call_park(ErrandCall *c)
+{
+	ErrandRunner *runner = c->errand->runner;
+
+	if (c->parked_until_us == 0)
+		c->parked_until_us = Min(c->errand->deadline_us, clock_us() + TOKEN_WAIT_US);
+	c->next_parked = runner->parked;
+	runner->parked = c;
+	timer_set(runner->reactor, &runner->parked_timer, clock_us() + PARKED_LOOK_US, on_parked_timer, NULL);
+	shared_ask_token(NULL);
+}
+
+/* Goes on with another credential than the one that was refused, waits for it, or gives up. */
+static void
+call_resume(ErrandCall *c)
+{
+	const char *error;
+	Str			now = authorization_now(c->errand, &error);
+
+	if (now.p != NULL && (!c->refused || !str_eq(now, c->authorization)))
+		call_wait(c);
+	else if (c->errand->conv.failed || clock_us() >= c->parked_until_us)
+		call_failed(c, now.p ? "the API refused the access token (401), and there is no newer one" : error);
+	else
+		call_park(c);
+}
+
+/* A new token is a new configuration; and once in a while, for the deadlines. */
+static void
+resume_parked(ErrandRunner *runner)
+{
+	ErrandCall *c = runner->parked;
+	int64_t		now = clock_us();
+
+	if (c == NULL || (catalog_peek()->generation == runner->parked_generation && now - runner->parked_look_us < PARKED_LOOK_US))
+		return;
+	runner->parked_generation = catalog_peek()->generation;
+	runner->parked_look_us = now;
+	runner->parked = NULL;
+	while (c != NULL)
+	{
+		ErrandCall *next = c->next_parked;
+
+		call_resume(c);
+		c = next;
+	}
+}
+
+/*
+ * A 401 may only mean that the credential has changed while the call was under way, or that an
+ * access token ended early: the API did nothing, so it is asked once more, with another one.
+ */
+static bool
+ask_again(ErrandCall *c, int status)
+{
+	Errand	   *errand = c->errand;
+	CatalogSync *newest = catalog_peek() ? catalog_same_sync(catalog_peek(), errand->sync) : NULL;
+	const char *error;
+	Str			now;
+
+	if (status != 401 || c->refused || errand->authorization.p != NULL || newest == NULL || errand->conv.failed)
+		return false;
+	now = authorization_now(errand, &error);
+	if (newest->token == NULL && (now.p == NULL || str_eq(now, c->authorization)))
+		return false;
+	if (newest->token != NULL)
+		catalog_token_refused(newest, c->authorization);
+	c->refused = true;
+	c->parked_until_us = 0;
+	call_resume(c);
+	return true;
+}
+
 static void
 call_sent(UpstreamCall *upstream)
 {
@@ -307,7 +420,7 @@ call_done(UpstreamCall *upstream, UpstreamResult *result)
 		call_failed(c, result->error[0] ? result->error : "no answer");
 	else if (note_limits(c, result) && ++c->throttled < ERRAND_MAX_THROTTLED && !c->errand->conv.failed)
 		call_wait(c);			/* refused, so it had no effect: asking again is safe */
-	else
+	else if (!ask_again(c, result->status))
 		call_over(c, result->status, (Str) {result->body ? result->body : "", result->body_len});
 	free(result->body);
 }
@@ -320,7 +433,7 @@ call_headers(ErrandCall *c)
 
 	if (headers == NULL)
 		return false;
-	headers[n++] = (HttpHeader) {STR_LIT("Authorization"), c->errand->authorization};
+	headers[n++] = (HttpHeader) {STR_LIT("Authorization"), c->authorization};
 	headers[n++] = (HttpHeader) {STR_LIT("Accept"), STR_LIT("application/json")};
 	headers[n++] = (HttpHeader) {STR_LIT("User-Agent"), STR_LIT("sequin_proxy/1.0")};
 	if (c->call.body.p != NULL)
@@ -335,10 +448,18 @@ call_granted(PacerWait *wait)
 {
 	ErrandCall *c = wait->cls;
 	Errand	   *errand = c->errand;
+	const char *error;
 	const char *origin = errand->sync->upstream_url ? errand->sync->upstream_url
 		: arena_printf(errand->arena, "https://%s", c->call.host);
 
 	c->slot_used = false;
+	c->authorization = authorization_now(errand, &error);
+	if (c->authorization.p == NULL)
+	{
+		limiter_cancel(c->limit, errand->party);
+		call_resume(c);
+		return;
+	}
 	c->upstream = (UpstreamCall)
 	{
 		.arena = errand->arena,.origin = str_of(origin),.method = str_of(c->call.method),
@@ -369,11 +490,24 @@ call_wait(ErrandCall *c)
 	pacer_wait(c->errand->runner->pacer, &c->wait);
 }
 
+void
+errand_give_up(ErrandRunner *runner)
+{
+	while (runner->parked != NULL)
+	{
+		ErrandCall *c = runner->parked;
+
+		runner->parked = c->next_parked;
+		call_failed(c, "no access token in time");
+	}
+}
+
 int
 errand_turn(ErrandRunner *runner)
 {
 	int			finished = 0;
 
+	resume_parked(runner);
 	for (; runner->finished != NULL; finished++)
 	{
 		Errand	   *errand = runner->finished;

@@ -25,7 +25,7 @@ struct Errand
 	CatalogSync *sync;
 	Conversation conv;
 	LimitParty	party;
-	Str			authorization;	/* header value to send; set by errand_start from the credential unless given */
+	Str			authorization;	/* header value to send; STR_NULL: the sync's credential, as it is when each call is sent */
 	TimestampTz asked_at;		/* before the first call was sent: its answers cannot be older */
 	int64_t		api_time_us;	/* the first answer's Date header, µs since the Unix epoch; TIME_NONE: it had none */
 	int64_t		deadline_us;
@@ -39,6 +39,7 @@ struct Errand
 
 extern ErrandRunner *errand_runner_create(Reactor *reactor, Pacer *pacer, Upstream *upstream);
 extern int	errand_turn(ErrandRunner *runner);		/* once per loop turn: done() of what has finished; returns how many */
+extern void errand_give_up(ErrandRunner *runner);		/* fails the calls that wait for an access token */
 extern int	errand_running(const ErrandRunner *runner);
 
 /* NULL: out of memory.  authorization: STR_NULL = the sync's credential. */

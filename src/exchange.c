@@ -214,11 +214,36 @@ must_wait_for_discovery(const Exchange *x)
 	return x->route.mirrored && !x->sync->ready;
 }
 
+/* The sync as it is by now: the token that was good when the exchange came may be spent. */
+static const CatalogSync *
+newest_sync(const Exchange *x)
+{
+	const CatalogSync *newest = x->catalog == catalog_peek() ? x->sync : catalog_same_sync(catalog_peek(), x->sync);
+
+	return newest ? newest : x->sync;
+}
+
+/* An OAuth credential without an access token: the sync process is bringing one, or asked to. */
+static bool
+must_wait_for_token(const Exchange *x)
+{
+	return x->sync->auth != AUTH_PASSTHROUGH && catalog_awaits_token(newest_sync(x), x->arena);
+}
+
+static const char *
+what_is_missing(const Exchange *x)
+{
+	if (!snapshot_is_current(catalog_peek()) || x->sync == NULL)
+		return "the newest configuration could not be read";
+	if (must_wait_for_token(x))
+		return "the sync's OAuth credential has no valid access token";
+	return "the sync has not discovered the API's schema yet";
+}
+
 static void
 give_up_waiting(Exchange *x)
 {
-	answer_error(x, 503, "not_ready", snapshot_is_current(catalog_peek()) ? "the sync has not discovered the API's schema yet" :
-				 "the newest configuration could not be read",
+	answer_error(x, 503, "not_ready", what_is_missing(x),
 				 "Nothing was sent. sequin.syncs.last_error or the server's log says what is in the way.", false);
 }
 
@@ -233,6 +258,13 @@ must_wait_for_configuration(Exchange *x, const Catalog *catalog)
 	else if (x->state != EXCHANGE_UNREADY)
 		exchange_set_state(x, EXCHANGE_UNREADY);
 	return true;
+}
+
+static void
+await_token(Exchange *x)
+{
+	shared_ask_token(NULL);
+	exchange_set_state(x, EXCHANGE_UNREADY);
 }
 
 static void
@@ -261,10 +293,25 @@ exchange_arrived(Exchange *x)
 		return;
 	}
 	x->view.body = x->request->body.p ? x->request->body : STR_LIT("");
-	if (must_wait_for_discovery(x))
+	if (must_wait_for_token(x))
+		await_token(x);
+	else if (must_wait_for_discovery(x))
 		exchange_set_state(x, EXCHANGE_UNREADY);
 	else
 		exchange_queue(x);
+}
+
+/* Its turn came, but the token it was to go with is no more: before its intent is written, it waits for the next. */
+static void
+keep_granted(Exchange *x)
+{
+	if (!must_wait_for_token(x))
+	{
+		exchange_set_state(x, EXCHANGE_GRANTED);	/* keeps the order: each is looked at once */
+		return;
+	}
+	exchange_release_slot(x);
+	await_token(x);
 }
 
 /* Those that wait for discovery or the newest configuration: look again when that moved, give up in time. */
@@ -333,7 +380,7 @@ build_headers(Exchange *x, Refusal *refusal)
 	if (x->sync->auth != AUTH_PASSTHROUGH)
 	{
 		*refusal = (Refusal) {503, "not_ready", "the sync's credential cannot be used", "sequin.syncs.last_error says what to fix."};
-		if (!catalog_credential(x->sync, x->arena, &secret, &error) || !http_is_value(secret))
+		if (!catalog_credential(newest_sync(x), x->arena, &secret, &error) || !http_is_value(secret))
 			return false;
 		authorization = str_of(arena_printf(x->arena, "Bearer %.*s", STR_FMT(secret)));
 	}
@@ -430,6 +477,7 @@ engine_turn(Engine *engine)
 	refuse_deserted(engine);	/* those who got no slot at once */
 	errand_turn(engine->loop->errands);
 	for_each(engine, EXCHANGE_RECEIVED, exchange_received);
+	for_each(engine, EXCHANGE_GRANTED, keep_granted);
 	commit_turn(engine);
 	for_each(engine, EXCHANGE_GRANTED, exchange_send);
 	pacer_turn(engine->loop->pacer);	/* re-reads that this turn began need not wait for the next */
@@ -508,6 +556,7 @@ void
 engine_cut(Engine *engine)
 {
 	upstream_cancel_all(engine->loop->upstream);
+	errand_give_up(engine->loop->errands);
 	pacer_expire_all(engine->loop->pacer);	/* re-reads: their exchanges are deferred */
 	for_each(engine, EXCHANGE_BLOCKED, defer_blocked);
 	engine_turn(engine);

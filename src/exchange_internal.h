@@ -19,9 +19,9 @@ typedef enum ExchangeState
 {
 	EXCHANGE_HEAD,				/* its body is still coming -> ARRIVED, DONE */
 	EXCHANGE_ARRIVED,			/* whole; to be looked at in this turn -> UNREADY, QUEUED, DONE */
-	EXCHANGE_UNREADY,			/* its sync is not discovered yet -> QUEUED, DONE */
+	EXCHANGE_UNREADY,			/* its sync is not discovered yet or has no token -> QUEUED, DONE */
 	EXCHANGE_QUEUED,			/* waits for a rate-limit slot (pacer) -> GRANTED, DONE */
-	EXCHANGE_GRANTED,			/* has a slot; its intent is written in this turn -> SENT, DONE */
+	EXCHANGE_GRANTED,			/* has a slot; its intent is written in this turn -> SENT, UNREADY, DONE */
 	EXCHANGE_SENT,				/* at the API (upstream) -> RECEIVED */
 	EXCHANGE_RECEIVED,			/* has the API's answer, or the reason why not -> ASKING, COMMITTING, DONE */
 	EXCHANGE_ASKING,			/* an errand re-reads records or a schema for it -> COMMITTING, RECEIVED */

@@ -10,6 +10,7 @@
 #define SEQUIN_PROVIDER_H
 
 #include "change.h"
+#include "oauth.h"
 
 /* What a provider may know of a sync: a part of the catalog's snapshot, immutable. */
 typedef struct SyncView
@@ -201,6 +202,7 @@ typedef struct Provider
 	const char *created_column;			/* "created_at", Airtable "created_time" */
 	bool		has_updated_at;			/* mirror tables have updated_at */
 	bool		absent_boolean_is_false;	/* UPSERT: an absent boolean field is false */
+	const OauthEndpoint *oauth;			/* where access tokens are refreshed; NULL: it has no OAuth */
 
 	/* Is this (method, host, path) ours, and what is it?  Judges before any rate-limit slot is taken. */
 	void		(*route) (const SyncView *view, const RequestView *request, Arena *arena, Route *route);

@@ -2,7 +2,7 @@
  * shared.c - the fixed part of shared memory: generation, worker slots, statistics (shared.h).
  *
  * Owns the SharedState and each process's claim on a slot.  Any process may call it.  Its
- * spinlock guards pid and latch only, for a few instructions; latches are set after it is
+ * spinlock guards pid, latch and a short list of refused tokens, for a few instructions; latches are set after it is
  * released: a latch of a process that has gone belongs to PostgreSQL's process array and stays
  * valid memory, so the worst is a needless wake-up of whoever has it now.
  */
@@ -44,6 +44,7 @@ shared_init(void)
 	pg_atomic_init_u64(&shared->generation, 1);
 	pg_atomic_init_u32(&shared->stop_for_drop, InvalidOid);
 	pg_atomic_init_u32(&shared->kick, 0);
+	pg_atomic_init_u32(&shared->token_asks, 0);
 	SpinLockInit(&shared->mutex);
 	for (int i = 0; i < SHARED_SLOTS; i++)
 		pg_atomic_init_u64(&shared->slots[i].generation, 0);
@@ -166,6 +167,44 @@ shared_wake_all(void)
 {
 	for (int slot = 0; slot < SHARED_SLOTS; slot++)
 		shared_wake(slot);
+}
+
+/* When there is no place the question is lost: whoever is refused next puts it again. */
+static void
+add_refused(const RefusedToken *refused)
+{
+	bool		known = false;
+
+	SpinLockAcquire(&shared->mutex);
+	for (int i = 0; i < shared->nrefused && !known; i++)
+		known = memcmp(&shared->refused[i], refused, sizeof(*refused)) == 0;
+	if (!known && shared->nrefused < SHARED_REFUSED_TOKENS)
+		shared->refused[shared->nrefused++] = *refused;
+	SpinLockRelease(&shared->mutex);
+}
+
+void
+shared_ask_token(const RefusedToken *refused)
+{
+	if (refused != NULL)
+		add_refused(refused);
+	pg_atomic_fetch_add_u32(&shared->token_asks, 1);
+	shared_wake(SHARED_SYNC_SLOT);
+}
+
+bool
+shared_take_refused(RefusedToken *refused)
+{
+	bool		taken = false;
+
+	SpinLockAcquire(&shared->mutex);
+	if (shared->nrefused > 0)
+	{
+		*refused = shared->refused[--shared->nrefused];
+		taken = true;
+	}
+	SpinLockRelease(&shared->mutex);
+	return taken;
 }
 
 /*

@@ -61,15 +61,27 @@ typedef struct SharedWanted
 
 #define SHARED_WANTED 64
 
+#define SHARED_REFUSED_TOKENS 16
+
+/* An access token that an API refused; the sync process is to refresh it. */
+typedef struct RefusedToken
+{
+	uint8		sync[16];
+	uint8		hash[32];		/* SHA-256 of the token, so that a newer one is not taken for it */
+} RefusedToken;
+
 typedef struct SharedState
 {
 	TimestampTz started_at;			/* when this shared memory was made: at the postmaster's start and after a crash */
 	pg_atomic_uint64 generation;	/* bumped at the commit of every configuration change */
 	pg_atomic_uint32 stop_for_drop;	/* OID of the database that is being dropped; 0: none */
 	pg_atomic_uint32 kick;			/* bumped to ask the sync process for a look at its work at once */
-	slock_t		mutex;				/* guards pid and latch of the slots, and what is wanted */
+	pg_atomic_uint32 token_asks;	/* bumped to ask the sync process for a look at the OAuth tokens at once */
+	slock_t		mutex;				/* guards pid and latch of the slots, what is wanted, and the refused tokens */
 	SharedWanted wanted[SHARED_WANTED];
 	SharedWanted wanted_of_all;		/* what was asked of syncs that had no place in the list any more: of every sync, then */
+	RefusedToken refused[SHARED_REFUSED_TOKENS];
+	int			nrefused;
 	WorkerSlot	slots[SHARED_SLOTS];
 } SharedState;
 
@@ -86,6 +98,10 @@ extern void shared_wake_all(void);
 /* Notes that a poll (or sweep) of that sync is wanted which begins after the time that is returned; wakes the sync process. */
 extern TimestampTz shared_want(const uint8 sync[16], bool swept);
 extern void shared_wanted(const uint8 sync[16], TimestampTz *polled, TimestampTz *swept);
+
+/* A token is missing or refused (NULL: none was): asks the sync process for another; safe anywhere. */
+extern void shared_ask_token(const RefusedToken *refused);
+extern bool shared_take_refused(RefusedToken *refused);	/* the sync process's: the next of them; false: none */
 
 /*
  * Marks that this transaction changes the configuration: at its commit, and only then, the

@@ -29,6 +29,7 @@ SQL_FUNCTION(sequin_check_install);
 SQL_FUNCTION(sequin_config_changed);
 SQL_FUNCTION(sequin_in_worker);
 SQL_FUNCTION(sequin_is_own_xid);
+SQL_FUNCTION(sequin_oauth_error);
 SQL_FUNCTION(sequin_providers);
 SQL_FUNCTION(sequin_table_name);
 SQL_FUNCTION(sequin_want);
@@ -107,6 +108,27 @@ sequin_providers(PG_FUNCTION_ARGS)
 	for (; provider_all[count] != NULL && count < (int) lengthof(names); count++)
 		names[count] = CStringGetTextDatum(provider_all[count]->name);
 	PG_RETURN_ARRAYTYPE_P(construct_array(names, count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* sequin._oauth_error(provider, credential): what is wrong with this JSON object; NULL: nothing.  Never shows it. */
+Datum
+sequin_oauth_error(PG_FUNCTION_ARGS)
+{
+	const Provider *provider = provider_find(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	text	   *value = PG_GETARG_TEXT_PP(1);
+	Arena	   *arena = arena_create();
+	OauthCredential credential;
+	const char *error = "out of memory";
+	bool		ok = false;
+
+	if (provider == NULL || provider->oauth == NULL)
+		error = "this provider has no OAuth: set a token";
+	else if (arena != NULL)
+		ok = oauth_parse(arena, provider->oauth, (Str) {VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)}, &credential, &error);
+	arena_destroy(arena);
+	if (ok)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(error));	/* a constant: no part of the value */
 }
 
 /* HubSpot's own types have singular tables; everything else is its name in snake case. */

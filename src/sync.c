@@ -49,7 +49,7 @@ sync_turn(Loop *loop, MemoryContext cx)
 	catalog_current();
 	pacer_turn(loop->pacer);
 	errand_turn(loop->errands);
-	wait = sooner(discovery_turn(loop), recovery_turn(loop));
+	wait = sooner(oauth_turn(loop), sooner(discovery_turn(loop), recovery_turn(loop)));
 	wait = sooner(wait, tables_turn(loop));
 	save_limits();
 	pacer_turn(loop->pacer);	/* what was just begun */
@@ -77,5 +77,6 @@ sequin_sync_main(Datum arg)
 		txn_report_stats();
 		loop_wait(&loop, wait);
 	}
+	oauth_finish(&loop);
 	loop_exit(&loop);
 }

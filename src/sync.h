@@ -27,4 +27,9 @@ extern bool discovery_wanted(Loop *loop, const char *sync, int64 after);
 /* sync_tables.c: fills the tables of every sync that is ready and keeps them fresh; once per turn; ms until it wants to run again. */
 extern int	tables_turn(Loop *loop);
 
+/* oauth_refresh.c: keeps the access tokens of OAuth credentials fresh; once per turn; ms until it wants to run again. */
+extern int	oauth_turn(Loop *loop);
+/* Before the process ends: a token that is being refreshed is waited for and stored, for the old one may be spent. */
+extern void oauth_finish(Loop *loop);
+
 #endif

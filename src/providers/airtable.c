@@ -157,12 +157,17 @@ feed(Conversation *conv, const Call *call, int status, Str body)
 		airtable_reread_feed(conv, call, status, body);
 }
 
+static const OauthEndpoint oauth = {
+	.api = "Airtable",.host = "airtable.com",.path = "/oauth2/v1/token",.basic = true,.ends_old = true,
+};
+
 const Provider provider_airtable = {
 	.name = "airtable",
 	.default_rate_limit = "5/1s",
 	.created_column = "created_time",
 	.has_updated_at = false,
 	.absent_boolean_is_false = true,
+	.oauth = &oauth,
 	.route = airtable_route,
 	.decode = airtable_decode,
 	.discover = airtable_discover,

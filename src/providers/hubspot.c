@@ -19,12 +19,18 @@ hubspot_feed(Conversation *conv, const Call *call, int status, Str body)
 		hubspot_reread_feed(conv, call, status, body);
 }
 
+/* Whether token calls count in the account's limit is not documented: they do, to be safe. */
+static const OauthEndpoint oauth = {
+	.api = "HubSpot",.host = "api.hubapi.com",.path = "/oauth/v1/token",.needs_secret = true,.bucket = "default",
+};
+
 const Provider provider_hubspot = {
 	.name = "hubspot",
 	/* the lowest tier; HubSpot's pages give 5/s and 4/s for search: the safe one */
 	.default_rate_limit = "100/10s, 250000/1d, search:4/1s",
 	.created_column = "created_at",
 	.has_updated_at = true,
+	.oauth = &oauth,
 	.route = hubspot_route,
 	.decode = hubspot_decode,
 	.discover = hubspot_discover,

@@ -72,6 +72,8 @@ def handle(server, call):
 		'POST config': lambda: _config(server, body),
 		'GET state': lambda: _state(server, call),
 		'POST edit': lambda: _edit(server, body),
+		'GET oauth': server.api.oauth.report,
+		'POST oauth': lambda: server.api.oauth.control(body),
 		'GET judge': lambda: server.limits.report(),
 		'DELETE judge': lambda: server.limits.forget() or {'ok': True},
 	}

@@ -1,6 +1,7 @@
 """Airtable's face: configuration, authentication, buckets, routing (B1, B2, B5)."""
 import re
 
+from .. import oauth
 from ..message import ApiError, Clock
 from . import edits, errors, listing, meta, records, seed, webhooks
 
@@ -12,6 +13,7 @@ DEFAULT_CONFIG = {
 	'tokens': ['patFakeToken00001.secret'], 'scopes': SCOPES, 'billing_exceeded': False, 'forbidden_bases': [],
 	'iterator_ttl_s': 300, 'attachment_delay_ms': 1500, 'payload_retention_s': 604800, 'inverse_bumps': True,
 	'time_resolution_ms': 1000, 'retry_after': None, 'plural_429': False, 'freeze_clock': None, 'clock_shift_ms': 0,
+	**oauth.DEFAULTS, 'oauth_life_s': 3600,
 }
 
 
@@ -29,6 +31,7 @@ class Airtable:
 		"""Fresh seeded state; see seed.py for what may be given."""
 		self.config = {k: list(v) if isinstance(v, list) else v for k, v in DEFAULT_CONFIG.items()}
 		self.clock = Clock()
+		self.oauth = oauth.TokenOffice('/oauth2/v1/token', basic=True, rotates=True, config=self.config)
 		self.bases, self.iterators, self.attachments, self.compiled, self.partial = {}, {}, {}, {}, []
 		self.configure(given.get('config', {}))
 		seed.plant(self, given)
@@ -55,13 +58,18 @@ class Airtable:
 	# -- what server.py asks
 
 	def bucket(self, call):
-		"""One bucket per base, webhooks and schema included (B5)."""
+		"""One bucket per base, webhooks and schema included (B5); the token endpoint is another host's."""
+		if self.oauth.serves(call):
+			return 'oauth'
 		named = next((s for s in call.segments[1:4] if APP.match(s)), None)
 		return f'base:{named}' if named else 'token'
 
 	def authorize(self, call):
+		if self.oauth.serves(call):
+			return
 		scheme, _, token = call.header('Authorization').partition(' ')
-		if scheme.lower() != 'bearer' or token.strip() not in self.config['tokens']:
+		token = token.strip()
+		if scheme.lower() != 'bearer' or not (token in self.config['tokens'] or self.oauth.accepts(token)):
 			raise errors.error(401, 'AUTHENTICATION_REQUIRED', 'Authentication required')
 		if self.config['billing_exceeded'] and call.segments[1:2] != ['meta']:
 			raise errors.error(429, 'PUBLIC_API_BILLING_LIMIT_EXCEEDED',
@@ -96,6 +104,8 @@ class Airtable:
 	# -- routing
 
 	def handle(self, call):
+		if self.oauth.serves(call):
+			return self.oauth.handle(call)
 		self.partial.clear()
 		rest = call.segments[:-1] if call.segments[-1:] == [''] else call.segments
 		if rest[:1] != ['v0'] or len(rest) < 2:

@@ -5,6 +5,7 @@ The version segment is matched by pattern; every area knows both path styles (A2
 import re
 import uuid
 
+from .. import oauth
 from ..message import ApiError, Clock
 from . import batch, edits, errors, link_api, links, meta, objects, search, seed, store, types
 
@@ -14,7 +15,7 @@ DEFAULT_CONFIG = {
 	'merge_mints': True, 'merge_archives': False, 'delete_missing': 204, 'delete_merged': 'survivor',
 	'shuffle_batch': True, 'put_labels': 'add', 'v4_numeric_ids': True, 'default_shows_inverse': False,
 	'association_page': 500, 'rate_headers': True, 'retry_after': None, 'daily_limit': 250000, 'daily_left': None,
-	'portal_id': 4711, 'id_base': 1001, 'freeze_clock': None, 'clock_shift_ms': 0,
+	'portal_id': 4711, 'id_base': 1001, 'freeze_clock': None, 'clock_shift_ms': 0, **oauth.DEFAULTS,
 }
 AREAS = ('objects', 'associations', 'properties', 'schemas', 'owners', 'pipelines')
 
@@ -39,6 +40,7 @@ class HubSpot:
 		"""Fresh seeded state; see seed.py for what may be given."""
 		self.config = {k: list(v) if isinstance(v, list) else v for k, v in DEFAULT_CONFIG.items()}
 		self.clock = Clock()
+		self.oauth = oauth.TokenOffice('/oauth/v1/token', basic=False, rotates=False, config=self.config)
 		self.configure(given.get('config', {}))
 		self.types = types.TypeTable()
 		self.store = store.Store(self.types, self.clock, self.config)
@@ -67,13 +69,18 @@ class HubSpot:
 
 	def authorize(self, call):
 		self.used_today += 1
+		if self.oauth.serves(call):
+			return
 		scheme, _, token = call.header('Authorization').partition(' ')
-		if scheme.lower() != 'bearer' or token.strip() not in self.config['tokens']:
+		if scheme.lower() != 'bearer' or not self._known(token.strip()):
 			raise errors.error(401, 'Authentication credentials not found. This API supports OAuth 2.0 authentication '
 									'and you can find more details at https://developers.hubspot.com/',
 							   'INVALID_AUTHENTICATION')
 		if self.config['daily_left'] is not None:
 			self._spend_daily()
+
+	def _known(self, token):
+		return token in self.config['tokens'] or self.oauth.accepts(token)
 
 	def _spend_daily(self):
 		if self.config['daily_left'] <= 0:
@@ -125,6 +132,8 @@ class HubSpot:
 	# -- routing
 
 	def handle(self, call):
+		if self.oauth.serves(call):
+			return self.oauth.handle(call)
 		rest = call.segments[:-1] if call.segments[-1:] == [''] else call.segments
 		version, area, rest = self._area(rest)
 		if area == 'objects':
