@@ -284,8 +284,6 @@ call_park(ErrandCall *c)
 {
 	ErrandRunner *runner = c->errand->runner;
 
-	if (c->parked_until_us == 0)
-		c->parked_until_us = Min(c->errand->deadline_us, clock_us() + TOKEN_WAIT_US);
 	c->next_parked = runner->parked;
 	runner->parked = c;
 	timer_set(runner->reactor, &runner->parked_timer, clock_us() + PARKED_LOOK_US, on_parked_timer, NULL);
@@ -299,8 +297,13 @@ call_resume(ErrandCall *c)
 	const char *error;
 	Str			now = authorization_now(c->errand, &error);
 
+	if (c->parked_until_us == 0)
+		c->parked_until_us = Min(c->errand->deadline_us, clock_us() + TOKEN_WAIT_US);
 	if (now.p != NULL && (!c->refused || !str_eq(now, c->authorization)))
+	{
+		c->parked_until_us = 0;
 		call_wait(c);
+	}
 	else if (c->errand->conv.failed || clock_us() >= c->parked_until_us)
 		call_failed(c, now.p ? "the API refused the access token (401), and there is no newer one" : error);
 	else

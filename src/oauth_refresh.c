@@ -10,21 +10,14 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "utils/builtins.h"
 #include "utils/timestamp.h"
-#include "utils/uuid.h"
 
-#include <openssl/sha.h>
 #include <stdlib.h>
 
-#include "catalog.h"
+#include "oauth_rows.h"
 #include "settings.h"
 #include "shared.h"
 #include "sync.h"
-#include "txn.h"
 
 #define SECOND_US (INT64CONST(1000) * 1000)
 #define LOOK_AGAIN_US (60 * SECOND_US)
@@ -36,7 +29,6 @@
 #define MAX_MARGIN_US (300 * SECOND_US)	/* refreshed so long before its end, or at the last tenth of its life */
 #define HOLD_US (2 * SECOND_US)			/* for workers to let go of a token */
 #define HOLD_POLL_MS 2
-#define STORE_LOCK_MS 200
 #define STORE_PAUSE_US (INT64CONST(200) * 1000)
 #define SLOT_US (60 * SECOND_US)
 #define MAX_AT_WORK 16
@@ -127,132 +119,6 @@ refresh_of(const uint8_t *sync)
 	return r;
 }
 
-/* ---- what is written ---- */
-
-/* A row of sequin.oauth_token as parameters $3 to $7; what is STR_NULL, NULL or DT_NOBEGIN becomes NULL. */
-typedef struct TokenRow
-{
-	Str			access_token;
-	Str			refresh_token;
-	TimestampTz expires_at;
-	TimestampTz refreshed_at;
-	const char *error;
-} TokenRow;
-
-static void
-text_param(Str s, Datum *arg, char *null)
-{
-	*null = s.p ? ' ' : 'n';
-	*arg = s.p ? PointerGetDatum(cstring_to_text_with_len(s.p, (int) s.n)) : (Datum) 0;
-}
-
-static void
-time_param(TimestampTz t, Datum *arg, char *null)
-{
-	*null = t != DT_NOBEGIN ? ' ' : 'n';
-	*arg = TimestampTzGetDatum(t);
-}
-
-/*
- * $1 is the sync's key, for it may be renamed while we ask, and gone; $2 the source.  Values are
- * parameters: none is ever in a query's text.
- */
-static void
-write_row(const Refresh *r, const char *query, const TokenRow *row)
-{
-	Oid			types[] = {UUIDOID, BYTEAOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID};
-	Datum		args[lengthof(types)];
-	char		nulls[lengthof(types)] = {' ', ' '};
-	bytea	   *source = palloc(VARHDRSZ + sizeof(r->source));
-
-	SET_VARSIZE(source, VARHDRSZ + sizeof(r->source));
-	memcpy(VARDATA(source), r->source, sizeof(r->source));
-	args[0] = UUIDPGetDatum((pg_uuid_t *) r->sync);
-	args[1] = PointerGetDatum(source);
-	text_param(row->access_token, &args[2], &nulls[2]);
-	text_param(row->refresh_token, &args[3], &nulls[3]);
-	time_param(row->expires_at, &args[4], &nulls[4]);
-	time_param(row->refreshed_at, &args[5], &nulls[5]);
-	text_param(str_of(row->error), &args[6], &nulls[6]);
-	if (SPI_execute_with_args(query, lengthof(types), types, args, nulls, false, 0) != SPI_OK_INSERT)
-		elog(ERROR, "sequin_proxy: could not write the state of a token");
-}
-
-/* What belongs to another credential than this one is dropped. */
-#define KEEP_OF_SAME_SOURCE(column) \
-	column " = CASE WHEN t.source_hash OPERATOR(pg_catalog.=) $2 THEN t." column " END"
-
-/* Nobody uses the token from this commit on.  Also the proof that we can write at all, before the old token is spent. */
-static void
-hold_body(void *arg)
-{
-	TokenRow	row = {.expires_at = GetCurrentTimestamp(),.refreshed_at = DT_NOBEGIN};
-
-	ForceSyncCommit();
-	write_row(arg, "INSERT INTO sequin.oauth_token AS t (sync, source_hash, expires_at) "
-			  "SELECT s.name, $2, $5 FROM sequin.sync s WHERE s.id OPERATOR(pg_catalog.=) $1 "
-			  "ON CONFLICT (sync) DO UPDATE SET source_hash = $2, expires_at = $5, " KEEP_OF_SAME_SOURCE("access_token") ", "
-			  KEEP_OF_SAME_SOURCE("refresh_token") ", " KEEP_OF_SAME_SOURCE("error"), &row);
-}
-
-/* A sync that could not be discovered for want of a token is tried again at once. */
-static void
-wake_discovery(const Refresh *r)
-{
-	Oid			types[] = {UUIDOID};
-	Datum		args[] = {UUIDPGetDatum((pg_uuid_t *) r->sync)};
-
-	if (SPI_execute_with_args("UPDATE sequin.sync_state t SET next_attempt_at = pg_catalog.now(), attempts = 0 "
-							  "FROM sequin.sync s WHERE s.id OPERATOR(pg_catalog.=) $1 AND t.sync OPERATOR(pg_catalog.=) s.name "
-							  "  AND t.state OPERATOR(pg_catalog.=) 'error' AND t.next_attempt_at OPERATOR(pg_catalog.>) pg_catalog.now()",
-							  1, types, args, NULL, false, 0) != SPI_OK_UPDATE)
-		elog(ERROR, "sequin_proxy: could not wake the discovery of a sync");
-}
-
-static void
-store_body(void *arg)
-{
-	Refresh    *r = arg;
-	TokenRow	row = {
-		.access_token = r->answer.access_token,
-		.refresh_token = r->answer.refresh_token.p ? r->answer.refresh_token : r->refresh_token,
-		.expires_at = r->asked_at + r->answer.life_s * SECOND_US,.refreshed_at = r->asked_at
-	};
-
-	/* Whatever synchronous_commit says: a rotated token that a crash takes is lost for ever. */
-	ForceSyncCommit();
-	write_row(r, "INSERT INTO sequin.oauth_token AS t (sync, source_hash, access_token, refresh_token, expires_at, refreshed_at) "
-			  "SELECT s.name, $2, $3, $4, $5, $6 FROM sequin.sync s WHERE s.id OPERATOR(pg_catalog.=) $1 "
-			  "ON CONFLICT (sync) DO UPDATE SET source_hash = $2, access_token = $3, refresh_token = $4, expires_at = $5, "
-			  "  refreshed_at = $6, error = NULL", &row);
-	wake_discovery(r);
-}
-
-/* Why there is no new token; one that was put out of use for the attempt is good again. */
-static void
-failure_body(void *arg)
-{
-	Refresh    *r = arg;
-	TokenRow	row = {.expires_at = r->held_until,.refreshed_at = DT_NOBEGIN,.error = r->answer.error};
-
-	write_row(r, "INSERT INTO sequin.oauth_token AS t (sync, source_hash, error) "
-			  "SELECT s.name, $2, $7 FROM sequin.sync s WHERE s.id OPERATOR(pg_catalog.=) $1 "
-			  "ON CONFLICT (sync) DO UPDATE SET source_hash = $2, error = $7, expires_at = COALESCE($5, t.expires_at), "
-			  KEEP_OF_SAME_SOURCE("access_token") ", " KEEP_OF_SAME_SOURCE("refresh_token"), &row);
-}
-
-static void
-forget_body(void *arg)
-{
-	Oid			types[] = {UUIDOID};
-	Datum		args[] = {UUIDPGetDatum((pg_uuid_t *) ((CatalogSync *) arg)->key)};
-
-	if (SPI_execute_with_args("DELETE FROM sequin.oauth_token t USING sequin.sync s "
-							  "WHERE s.id OPERATOR(pg_catalog.=) $1 AND t.sync OPERATOR(pg_catalog.=) s.name",
-							  1, types, args, NULL, false, 0) != SPI_OK_DELETE)
-		elog(ERROR, "sequin_proxy: could not drop the token of a sync");
-}
-
 /* ---- the end of a refresh ---- */
 
 static void
@@ -279,6 +145,12 @@ refresh_end(Refresh *r)
 	next_look_us = 0;
 }
 
+static OauthRow
+row_of(const Refresh *r, TimestampTz expires_at, TimestampTz refreshed_at)
+{
+	return (OauthRow) {.sync = r->sync,.source = r->source,.expires_at = expires_at,.refreshed_at = refreshed_at};
+}
+
 static int64_t
 pause_after(const Refresh *r)
 {
@@ -298,13 +170,15 @@ refresh_failed(Refresh *r)
 {
 	const CatalogToken *token = r->csync->token;
 	bool		news = token == NULL || token->error == NULL || strcmp(token->error, r->answer.error) != 0;
+	OauthRow	row = row_of(r, r->held_until, DT_NOBEGIN);
 	TxnError	error;
 
+	row.error = r->answer.error;
 	r->retry_at_us = clock_us() + pause_after(r);
 	r->attempts++;
 	if (news)
 		ereport(LOG, (errmsg("sequin_proxy: sync \"%s\" has no new access token: %s", r->csync->view.name, r->answer.error)));
-	if ((news || r->held_until != DT_NOBEGIN) && !txn_run(failure_body, r, STORE_LOCK_MS, &error))
+	if ((news || r->held_until != DT_NOBEGIN) && !oauth_row_fail(&row, &error))
 		ereport(WARNING, (errmsg("sequin_proxy: could not record the state of sync \"%s\": %s", r->csync->view.name, error.message)));
 	refresh_end(r);
 }
@@ -313,9 +187,12 @@ refresh_failed(Refresh *r)
 static void
 refresh_store(Refresh *r)
 {
+	OauthRow	row = row_of(r, r->asked_at + r->answer.life_s * SECOND_US, r->asked_at);
 	TxnError	error;
 
-	if (!txn_run(store_body, r, STORE_LOCK_MS, &error))
+	row.access_token = r->answer.access_token;
+	row.refresh_token = r->answer.refresh_token.p ? r->answer.refresh_token : r->refresh_token;
+	if (!oauth_row_store(&row, &error))
 	{
 		if (r->store_at_us == 0)
 			ereport(WARNING, (errmsg("sequin_proxy: could not store the new token of sync \"%s\", trying again: %s",
@@ -475,9 +352,10 @@ static void
 refresh_hold(Refresh *r)
 {
 	const CatalogToken *token = r->csync->token;
+	OauthRow	row = row_of(r, DT_NOBEGIN, DT_NOBEGIN);
 	TxnError	error;
 
-	if (!txn_run(hold_body, r, STORE_LOCK_MS, &error))
+	if (!oauth_row_hold(&row, &error))
 	{
 		fail_later(r, error.message);
 		return;
@@ -522,7 +400,7 @@ look_at(Look *look)
 	{
 		TxnError	failure;
 
-		if (error == NULL && token != NULL && !txn_run(forget_body, look->sync, STORE_LOCK_MS, &failure))
+		if (error == NULL && token != NULL && !oauth_row_forget(look->sync, &failure))
 			ereport(LOG, (errmsg("sequin_proxy: could not drop the token of sync \"%s\": %s", look->sync->view.name, failure.message)));
 		return false;
 	}
