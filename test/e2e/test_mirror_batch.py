@@ -89,7 +89,7 @@ def test_row_security_of_the_owner_holds_for_batches(hub, cluster):
     cluster.sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO batch_owner")
     cluster.sql("UPDATE sequin.sync SET owner = 'batch_owner' WHERE name = %s", (hub.name,))
     cluster.sql(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-    cluster.sql(f"CREATE POLICY some ON {table} TO batch_owner USING (true) WITH CHECK (firstname <> 'forbidden')")
+    cluster.sql(f"CREATE POLICY owners_rows ON {table} TO batch_owner USING (true) WITH CHECK (firstname <> 'forbidden')")
     try:
         a = batch(hub, "update", [{"id": i, "properties": {"firstname": "after"}} for i in ids])
         assert a.commit == "committed", a
@@ -98,7 +98,7 @@ def test_row_security_of_the_owner_holds_for_batches(hub, cluster):
         assert {r["firstname"] for r in hub.rows("contact")} == {"after"}
     finally:
         cluster.sql("UPDATE sequin.sync SET owner = 'postgres' WHERE name = %s", (hub.name,))
-        cluster.sql(f"DROP POLICY some ON {table}")
+        cluster.sql(f"DROP POLICY owners_rows ON {table}")
         cluster.sql("DROP OWNED BY batch_owner")
         cluster.sql("DROP ROLE batch_owner")
 

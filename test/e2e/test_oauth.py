@@ -87,7 +87,7 @@ def rediscover(cluster, sync):
     cluster.sql("UPDATE sequin.sync_state SET next_attempt_at = now() WHERE sync = %s", (sync.name,))
     cluster.sql("UPDATE sequin.sync SET auth = auth WHERE name = %s", (sync.name,))  # the process looks
     wait_until("the discovery is over", lambda: cluster.one(
-        "SELECT next_attempt_at IS NULL AND state = 'ready' FROM sequin.sync_state WHERE sync = %s", (sync.name,)))
+        "SELECT next_attempt_at > now() AND state = 'ready' FROM sequin.sync_state WHERE sync = %s", (sync.name,)))
 
 
 def failures(cluster, sync):
@@ -386,7 +386,7 @@ def test_a_token_file_that_changes_during_a_call_is_read_again(cluster, hubspot,
     wait_until("it asks", hubspot.calls)
     (tmp_path / "new").write_text("pat-na1-next\n")
     os.replace(tmp_path / "new", file)
-    wait_until("the discovery is over", lambda: cluster.one("SELECT next_attempt_at IS NULL AND state = 'ready' FROM sequin.sync_state WHERE sync = %s", (sync.name,)))
+    wait_until("the discovery is over", lambda: cluster.one("SELECT next_attempt_at > now() AND state = 'ready' FROM sequin.sync_state WHERE sync = %s", (sync.name,)))
     statuses = [e["status"] for e in hubspot.calls()]
     assert 401 in statuses and failures(cluster, sync) == 0 and last_error(cluster, sync) is None
 
