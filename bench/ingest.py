@@ -145,9 +145,10 @@ class Table:
             with open(self.files[kind], "wb") as f:
                 f.writelines(p + b"\n" for p in pages(rows, columns, **how))
 
-    def create(self):
-        self.cluster.sql("SELECT sequin.create_sync(%s, 'hubspot', credential => 'x', tables => '{contacts}', "
-                         "rate_limit => '1000000/1s, search:1000000/1s', upstream_url => %s)", (self.name, self.origin))
+    def create(self, reads=False):
+        """reads: the sync process fills it; else only the bench does."""
+        self.cluster.sql("SELECT sequin.create_sync(%s, 'hubspot', credential => 'x', tables => '{contacts}', config => %s, "
+                         "rate_limit => '1000000/1s, search:1000000/1s', upstream_url => %s)", (self.name, json.dumps({"sync": reads}), self.origin))
         assert self.cluster.one("SELECT sequin.wait_for(%s, 'ready', '60s')", (self.name,)), self.cluster.sql("SELECT * FROM sequin.syncs")
 
     def empty(self):
@@ -172,7 +173,7 @@ def by_sync(table):
     import urllib.request
 
     table.cluster.sql("SELECT sequin.drop_sync(%s, drop_tables => true)", (table.name,))
-    table.create()
+    table.create(reads=True)
     wait_until("all rows are there", lambda: table.count() == table.rows, timeout=600, interval=0.01)
     ended = time.time()
     return ended - json.loads(urllib.request.urlopen(table.origin + "/__began").read())
@@ -207,7 +208,7 @@ def by_peer(table, limit):
 def run(cluster, args, columns, directory):
     rows = args.rows if columns < 100 else args.rows // 5
     table = Table(cluster, rows, columns, directory)
-    table.create()
+    table.create(reads=args.by == "sync")
     got = {}
 
     def note(what, seconds, n=rows):

@@ -399,7 +399,7 @@ def test_a_literal_token_that_is_refused_is_not_tried_twice(cluster, hubspot, dr
     wait_until("it is shown", lambda: "401" in (last_error(cluster, sync) or ""))
     asked = [e["target"] for e in hubspot.calls()]
     assert len(asked) == len(set(asked)) and failures(cluster, sync) == 1
-    assert "HubSpot refused the credential (401)" in last_error(cluster, sync)
+    assert "HubSpot refused the credential (401 INVALID_AUTHENTICATION" in last_error(cluster, sync)
 
 
 @pytest.fixture
