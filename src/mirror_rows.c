@@ -175,13 +175,16 @@ write_sql(const MirrorTable *t, const RowShape *shape, const Assignment *list, i
 					shape->page ? psprintf(" AND NOT (%s)", same_condition(list, n, true)) : "");
 }
 
-/* A subquery per row, so that no table is ever read as a whole. */
+/*
+ * A subquery per row, so that no table is ever read as a whole.  What says the same as a newer row has nothing to
+ * ask again: else re-reads of one record, each of which confirms the row, would send each other back for ever.
+ */
 static const char *
 judge_sql(const MirrorTable *t, const RowShape *shape, const Assignment *list, int n)
 {
 	return psprintf("SELECT b.ord, (SELECT CASE WHEN %s THEN 1 WHEN %s THEN 2 ELSE 3 END FROM %s AS mirrored"
 					" WHERE mirrored.id OPERATOR(pg_catalog.=) b.id) FROM " MIRROR_BATCH " AS b",
-					shape->page ? same_condition(list, n, false) : "false", sets_updated(t, shape->set)
+					same_condition(list, n, false), sets_updated(t, shape->set)
 					? "mirrored.updated_at OPERATOR(pg_catalog.>) b.updated OR"
 					" (mirrored.updated_at OPERATOR(pg_catalog.=) b.updated AND"
 					" mirrored._sync_updated_at OPERATOR(pg_catalog.>=) $1)"
