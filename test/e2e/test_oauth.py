@@ -185,6 +185,7 @@ def test_those_in_the_queue_wait_for_a_token_that_is_replaced_meanwhile(cluster,
     """More clients than the limit lets through: whoever stands in line when the token ends goes with the next."""
     airtable.fake.config(oauth_life_s=3)
     sync = dropped(airtable.sync(cluster, rate_limit="20/1s"))
+    airtable.fake.fault("delay", path="token$", delay_ms=500, times=-1)  # slots are granted meanwhile
     before = tokens(airtable.fake)["refreshes"]
     load = Load(sync, PRODUCTS, clients=30)
     wait_until("three refreshes", lambda: tokens(airtable.fake)["refreshes"] >= before + 3, 30)
