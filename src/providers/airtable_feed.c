@@ -15,7 +15,9 @@
 #include "../values.h"
 
 #define PAYLOADS 50
-#define KEPT_ALIVE_US (INT64_C(6) * 86400 * 1000000)
+#define DAY_US (INT64_C(86400) * 1000000)
+#define LIFE_US (7 * DAY_US)			/* from a hook's last reading to its end */
+#define KEPT_ALIVE_US (6 * DAY_US)
 
 static void
 out_of_memory(Conversation *conv)
@@ -75,9 +77,9 @@ parse_state(Str text, FeedState *state)
 }
 
 static void
-set_state(Conversation *conv, Str hook, int64_t cursor)
+set_state(Conversation *conv, Str hook, int64_t cursor, int64_t read_us)
 {
-	const char *text = arena_printf(conv->arena, "%.*s:%lld:%lld", STR_FMT(hook), (long long) cursor, (long long) conv->page->since_us);
+	const char *text = arena_printf(conv->arena, "%.*s:%lld:%lld", STR_FMT(hook), (long long) cursor, (long long) read_us);
 
 	if (text == NULL)
 		out_of_memory(conv);
@@ -155,25 +157,34 @@ count_of(const JsonDoc *doc, uint32_t node)
 	return node != JSON_NONE && json_type(doc, node) != JSON_NULL ? (int) doc->nodes[node].count : 0;
 }
 
-/* Exactly what make_hook asks for: everything, from everybody, told to nobody. */
+/* The one that the state names: it was lost, and is not taken again. */
 static bool
-is_ours(Conversation *conv, const JsonDoc *doc, uint32_t hook)
+is_lost(const Conversation *conv, Str id)
+{
+	FeedState	state;
+
+	return conv->page->cursor.p != NULL && parse_state(conv->page->cursor, &state) && str_eq(state.hook, id);
+}
+
+/* Exactly what make_hook asks for: everything, from everybody, told to nobody; with a day to live at least. */
+static bool
+is_ours(Conversation *conv, const JsonDoc *doc, uint32_t hook, int64_t *expires)
 {
 	uint32_t	filters = json_path(doc, hook, "specification.options.filters");
-	int64_t		expires;
 
-	return airtable_is_id(json_text_at(doc, hook, "id"), "ach") && json_type(doc, filters) == JSON_OBJECT &&
+	return !is_lost(conv, json_text_at(doc, hook, "id")) && airtable_is_id(json_text_at(doc, hook, "id"), "ach") && json_type(doc, filters) == JSON_OBJECT &&
 		doc->nodes[filters].count == 1 && count_of(doc, json_get(doc, filters, "dataTypes")) == 3 &&
 		json_type(doc, json_get(doc, hook, "notificationUrl")) == JSON_NULL &&
 		json_is_true(doc, json_get(doc, hook, "isHookEnabled")) &&
 		json_type(doc, json_get(doc, hook, "cursorForNextPayload")) == JSON_NUMBER &&
-		value_parse_time(json_text_at(doc, hook, "expirationTime"), &expires) && expires > conv->page->since_us + 3600 * INT64_C(1000000);
+		value_parse_time(json_text_at(doc, hook, "expirationTime"), expires) && *expires > conv->page->since_us + DAY_US;
 }
 
 static void
 read_hooks(Conversation *conv, const JsonDoc *doc)
 {
 	uint32_t	hooks = json_get(doc, 0, "webhooks");
+	int64_t		expires;
 
 	if (json_type(doc, hooks) != JSON_ARRAY)
 	{
@@ -181,14 +192,15 @@ read_hooks(Conversation *conv, const JsonDoc *doc)
 		return;
 	}
 	for (uint32_t it = json_first(doc, hooks); it != JSON_NONE; it = json_next(doc, hooks, it))
-		if (json_type(doc, it) == JSON_OBJECT && is_ours(conv, doc, it))
+		if (json_type(doc, it) == JSON_OBJECT && is_ours(conv, doc, it, &expires))
 		{
 			Str			text = json_text_at(doc, it, "cursorForNextPayload");
 			int64_t		cursor;
 
 			if (take_number(&text, &cursor) && text.n == 0)
 			{
-				set_state(conv, json_text_at(doc, it, "id"), cursor);
+				/* as if it had been read when its present life began: that reading is still to come */
+				set_state(conv, json_text_at(doc, it, "id"), cursor, expires - LIFE_US);
 				return;
 			}
 		}
@@ -201,31 +213,98 @@ read_made(Conversation *conv, const JsonDoc *doc)
 	Str			id = json_text_at(doc, 0, "id");
 
 	if (airtable_is_id(id, "ach"))
-		set_state(conv, id, 1);
+		set_state(conv, id, 1, conv->page->since_us);
 	else
 		conversation_fail(conv, true, "making a webhook: the answer names none");
 }
 
 /* ---- payloads ---- */
 
+/* Which change is about what: indexes into conv->changes + 1, by hash; as conv->state. */
+typedef struct ChangeIndex
+{
+	uint32_t   *slots;
+	uint32_t	size;			/* a power of two */
+} ChangeIndex;
+
+static uint32_t
+hash_of(Str table, Str id, bool schema)
+{
+	uint32_t	h = schema ? 7 : 5381;
+
+	for (size_t i = 0; i < table.n; i++)
+		h = h * 33 ^ (unsigned char) table.p[i];
+	for (size_t i = 0; i < id.n; i++)
+		h = h * 33 ^ (unsigned char) id.p[i];
+	return h ^ h >> 15;
+}
+
+static bool
+is_about(const Change *c, Str table, Str id, bool schema)
+{
+	return str_eq(c->collection, table) && str_eq(c->id, id) && (c->op == CHANGE_REFRESH_SCHEMA) == schema;
+}
+
+/* The slot of this, taken or free; there is always a free one. */
+static uint32_t *
+find_slot(const Conversation *conv, const ChangeIndex *index, Str table, Str id, bool schema)
+{
+	uint32_t	at = hash_of(table, id, schema);
+
+	for (;; at++)
+	{
+		uint32_t   *slot = &index->slots[at & (index->size - 1)];
+
+		if (*slot == 0 || is_about(&conv->changes.items[*slot - 1], table, id, schema))
+			return slot;
+	}
+}
+
+/* Room for one more; half of the slots stay free. */
+static ChangeIndex *
+grow_index(Conversation *conv)
+{
+	ChangeIndex *index = conv->state ? conv->state : arena_zalloc(conv->arena, sizeof(*index));
+	uint32_t	size = index != NULL && index->size > 0 ? index->size : 64;
+
+	conv->state = index;
+	if (index == NULL || (index->size > 0 && (uint32_t) conv->changes.count * 2 < index->size))
+		return index;
+	while ((uint32_t) conv->changes.count * 2 >= size)
+		size *= 2;
+	index->slots = arena_zalloc(conv->arena, sizeof(uint32_t) * size);
+	index->size = size;
+	if (index->slots == NULL)
+		return NULL;
+	for (int i = 0; i < conv->changes.count; i++)
+	{
+		const Change *c = &conv->changes.items[i];
+
+		*find_slot(conv, index, c->collection, c->id, c->op == CHANGE_REFRESH_SCHEMA) = (uint32_t) i + 1;
+	}
+	return index;
+}
+
 static bool
 add_change(Conversation *conv, ChangeOp op, Str table, Str id)
 {
-	for (int i = 0; i < conv->changes.count; i++)
-	{
-		Change	   *c = &conv->changes.items[i];
+	ChangeIndex *index = grow_index(conv);
+	uint32_t   *slot = index ? find_slot(conv, index, table, id, op == CHANGE_REFRESH_SCHEMA) : NULL;
 
-		if (!str_eq(c->collection, table) || !str_eq(c->id, id) || (c->op == CHANGE_REFRESH_SCHEMA) != (op == CHANGE_REFRESH_SCHEMA))
-			continue;
+	if (slot != NULL && *slot != 0)
+	{
 		/* changed and deleted in one go: in what order is best asked of the API */
-		if (c->op != op)
-			c->op = CHANGE_REREAD;
+		if (conv->changes.items[*slot - 1].op != op)
+			conv->changes.items[*slot - 1].op = CHANGE_REREAD;
 		return true;
 	}
-	if (change_add(&conv->changes, conv->arena, op, table, id) != NULL)
-		return true;
-	out_of_memory(conv);
-	return false;
+	if (slot == NULL || change_add(&conv->changes, conv->arena, op, table, id) == NULL)
+	{
+		out_of_memory(conv);
+		return false;
+	}
+	*slot = (uint32_t) conv->changes.count;
+	return true;
 }
 
 static bool
@@ -243,12 +322,17 @@ add_records(Conversation *conv, const JsonDoc *doc, uint32_t list, ChangeOp op, 
 	bool		keys = json_type(doc, list) == JSON_OBJECT;
 
 	if (!keys && json_type(doc, list) != JSON_ARRAY)
+	{
+		conv->result.gap |= json_type(doc, list) != JSON_NULL;	/* what it was to tell is not known */
 		return;
+	}
 	for (uint32_t it = json_first(doc, list); it != JSON_NONE; it = json_next(doc, list, it))
 	{
 		Str			id = keys ? json_key(doc, it) : json_text(doc, it);
 
-		if (airtable_is_id(id, "rec") && !add_change(conv, op, table, id))
+		if (!airtable_is_id(id, "rec"))
+			conv->result.gap = true;
+		else if (!add_change(conv, op, table, id))
 			return;
 	}
 }
@@ -257,9 +341,11 @@ static void
 read_table(Conversation *conv, const JsonDoc *doc, uint32_t node, Str table)
 {
 	static const char *const schema_keys[] = {"changedMetadata", "createdFieldsById", "changedFieldsById", "destroyedFieldIds"};
+	/* a table that we do not have: a discovery of everything knows whether it is chosen */
+	Str			scope = schema_find(conv->view->schema, table) ? table : STR_NULL;
 
 	for (size_t i = 0; i < sizeof(schema_keys) / sizeof(schema_keys[0]); i++)
-		if (count_of(doc, json_get(doc, node, schema_keys[i])) > 0 && !add_change(conv, CHANGE_REFRESH_SCHEMA, table, STR_NULL))
+		if (count_of(doc, json_get(doc, node, schema_keys[i])) > 0 && !add_change(conv, CHANGE_REFRESH_SCHEMA, scope, STR_NULL))
 			return;
 	if (!is_mirrored(conv, table))
 		return;
@@ -276,10 +362,15 @@ read_payload(Conversation *conv, const JsonDoc *doc, uint32_t payload)
 	if (count_of(doc, json_get(doc, payload, "createdTablesById")) + count_of(doc, json_get(doc, payload, "destroyedTableIds")) > 0)
 		add_change(conv, CHANGE_REFRESH_SCHEMA, STR_NULL, STR_NULL);
 	if (json_type(doc, tables) != JSON_OBJECT)
+	{
+		conv->result.gap |= json_type(doc, payload) != JSON_OBJECT || json_type(doc, tables) != JSON_NULL;
 		return;
+	}
 	for (uint32_t it = json_first(doc, tables); it != JSON_NONE && !conv->failed; it = json_next(doc, tables, it))
 		if (airtable_is_id(json_key(doc, it), "tbl") && json_type(doc, it) == JSON_OBJECT)
 			read_table(conv, doc, it, json_key(doc, it));
+		else
+			conv->result.gap = true;
 }
 
 static void
@@ -295,22 +386,27 @@ read_payloads(Conversation *conv, const JsonDoc *doc)
 		conversation_fail(conv, true, "reading a webhook: the answer is not a list of payloads");
 		return;
 	}
+	if (!parse_state(conv->page->cursor, &state) || cursor < state.cursor)
+	{
+		start_over(conv);		/* not the hook that we read */
+		return;
+	}
 	for (uint32_t it = json_first(doc, payloads); it != JSON_NONE; it = json_next(doc, payloads, it))
 	{
 		if (json_is_true(doc, json_get(doc, it, "error")))
 		{
 			/* the hook has ended: a field that it watched is gone, or Airtable lost it */
 			conv->changes = (ChangeList) {0};
-			conv->result.gap = true;
-			make_hook(conv);
+			conv->state = NULL;
+			start_over(conv);
 			return;
 		}
 		read_payload(conv, doc, it);
 	}
-	if (!parse_state(conv->page->cursor, &state))
-		return;
-	set_state(conv, state.hook, cursor);
-	conv->result.more = json_is_true(doc, json_get(doc, 0, "mightHaveMore"));
+	set_state(conv, state.hook, cursor, conv->page->since_us);
+	/* payloads that were kept too long are passed over */
+	conv->result.gap |= cursor > state.cursor + (int64_t) doc->nodes[payloads].count;
+	conv->result.more = cursor > state.cursor && json_is_true(doc, json_get(doc, 0, "mightHaveMore"));
 }
 
 void
@@ -321,7 +417,8 @@ airtable_feed_answer(Conversation *conv, const Call *call, int status, Str body)
 	const char *why;
 	Str			copy;
 
-	if (call->step == AIRTABLE_STEP_PAYLOADS && (status == 404 || status == 422))
+	/* what is not there, or not there for us, looks alike: the list of hooks tells */
+	if (call->step == AIRTABLE_STEP_PAYLOADS && (status == 403 || status == 404 || status == 422))
 		start_over(conv);
 	else if (status == 403 || status == 404 || (status == 422 && call->step == AIRTABLE_STEP_HOOK_MAKE))
 		refuse(conv, status, body);

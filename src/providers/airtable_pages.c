@@ -194,7 +194,9 @@ read_page(Conversation *conv, Str body)
 	{
 		uint32_t	offset = json_get(&doc, 0, "offset");
 
-		if (json_type(&doc, offset) == JSON_STRING && json_text(&doc, offset).n > 0)
+		if (json_type(&doc, offset) == JSON_STRING && str_eq(json_text(&doc, offset), conv->page->cursor))
+			conversation_fail(conv, true, "reading records: Airtable's list does not move on");
+		else if (json_type(&doc, offset) == JSON_STRING && json_text(&doc, offset).n > 0)
 			conv->result.next = json_text(&doc, offset);
 		else if (json_type(&doc, offset) != JSON_NULL)
 			conversation_fail(conv, true, "reading records: the answer's offset is none");

@@ -148,19 +148,21 @@ name_copy(Arena *arena, Str s, bool *usable)
 
 /* False: out of memory. */
 /*
- * Fields whose value can change without the record's modification time moving: computed ones, and links,
- * for a write to the other table's field changes the cell of this one too [unverified: perhaps it moves].
+ * Fields whose value changes only by an edit of the record, which moves its modification time.  Not computed ones,
+ * nor links (a write to the other table's field changes the cell of this one too [unverified: perhaps it moves]),
+ * nor attachments (they are completed later), nor what we do not know.
  */
 static bool
-is_computed(Str type)
+is_edited(Str type)
 {
-	static const char *const computed[] = {
-		"formula", "rollup", "count", "lookup", "multipleLookupValues", "multipleRecordLinks", "aiText", "button",
-		"externalSyncSource", "lastModifiedBy", "lastModifiedTime",
+	static const char *const edited[] = {
+		"singleLineText", "multilineText", "richText", "email", "url", "phoneNumber", "number", "currency", "percent",
+		"rating", "duration", "checkbox", "date", "dateTime", "singleSelect", "multipleSelects", "singleCollaborator",
+		"multipleCollaborators", "barcode", "autoNumber", "createdTime", "createdBy",
 	};
 
-	for (size_t i = 0; i < sizeof(computed) / sizeof(computed[0]); i++)
-		if (str_is(type, computed[i]))
+	for (size_t i = 0; i < sizeof(edited) / sizeof(edited[0]); i++)
+		if (str_is(type, edited[i]))
 			return true;
 	return false;
 }
@@ -178,7 +180,7 @@ add_field(Arena *arena, SchemaCollection *table, const JsonDoc *doc, uint32_t no
 	if (!has_id || !has_name || str_is(json_text_at(doc, node, "type"), "manualSort"))
 		return true;			/* manualSort is the order of a view, no data */
 	field->type = field_type(doc, node);
-	table->exact &= !is_computed(json_text_at(doc, node, "type"));
+	table->exact &= is_edited(json_text_at(doc, node, "type"));
 	table->nfields++;
 	return field->field != NULL && field->name != NULL;
 }

@@ -102,6 +102,7 @@ test_list(void)
 	page(NULL, 200, "{\"error\":\"x\"}", "failed (retriable): reading records: the answer is not a list of records", "an error is no empty page");
 	page(NULL, 200, "{\"records\":[" REC("A"), "failed (retriable): reading records: the answer is not a list of records", "half a page");
 	page(NULL, 200, "{\"records\":[],\"offset\":7}", "failed (retriable): reading records: the answer's offset is none", "an offset of another type");
+	page("same", 200, "{\"records\":[],\"offset\":\"same\"}", "failed (retriable): reading records: Airtable's list does not move on", "an offset that stands still");
 	page("old", 422, "{\"error\":{\"type\":\"LIST_RECORDS_ITERATOR_NOT_AVAILABLE\"}}", " |  | restart ids=0", "an offset that expired");
 	page(NULL, 422, "{\"error\":{\"type\":\"VIEW_NAME_NOT_FOUND\"}}", "failed: reading records: Airtable answered 422 VIEW_NAME_NOT_FOUND", "another 422");
 	page(NULL, 429, "{}", "failed (retriable): reading records: Airtable answered 429", "a 429");
@@ -156,20 +157,44 @@ test_feed(void)
 	start(&t, PAGE_FEED, NULL, STATE);
 	check_text(asked(&t), "GET /v0/bases/" BASE "/webhooks/achA/payloads?cursor=5&limit=50", "an idle poll is one call");
 	arena_destroy(t.arena);
-	feed(STATE, 200, PAYLOADS(""), " | " NEXT " | ids=0", "nothing new");
-	feed(STATE, 200, "{\"cursor\":6,\"mightHaveMore\":true,\"payloads\":[]}", " | " NEXT " | more ids=0", "there is more");
+	feed(STATE, 200, "{\"cursor\":5,\"mightHaveMore\":false,\"payloads\":[]}", " | achA:5:1795584000000000 | ids=0", "nothing new");
+	feed(STATE, 200, "{\"cursor\":6,\"mightHaveMore\":true,\"payloads\":[{}]}", " | " NEXT " | more ids=0", "there is more");
 	feed(STATE, 200, PAYLOADS("{\"changedTablesById\":{\"tblTasks\":{\"createdRecordsById\":{\"recA\":{}},\"changedRecordsById\":{\"recB\":{},\"recC\":{}},"
 							  "\"destroyedRecordIds\":[\"recC\",\"recD\"]},\"tblOff\":{\"destroyedRecordIds\":[\"recE\"]}}}"),
 		 "reread tblTasks recA; reread tblTasks recB; reread tblTasks recC; delete tblTasks recD | " NEXT " | ids=0",
 		 "changes, deletes, both of one record, a table that is not mirrored");
 	feed(STATE, 200, PAYLOADS("{\"changedTablesById\":{\"tblOther\":{\"changedMetadata\":{\"current\":{}}}},\"createdTablesById\":{\"tblN\":{}}}"),
-		 "refresh_schema  ; refresh_schema tblOther  | " NEXT " | ids=0", "the schema");
+		 "refresh_schema   | " NEXT " | ids=0", "the schema; a table that we do not have is everything's business");
+	feed(STATE, 200, PAYLOADS("{\"changedTablesById\":{\"tblTasks\":{\"createdFieldsById\":{\"fldX\":{}}}}}"),
+		 "refresh_schema tblTasks  | " NEXT " | ids=0", "a new field of one that we have");
+	feed(STATE, 200, "{\"cursor\":9,\"mightHaveMore\":true,\"payloads\":[]}", " | achA:9:1795584000000000 | more gap ids=0", "payloads that are gone leave a gap");
+	feed(STATE, 200, "{\"cursor\":5,\"mightHaveMore\":true,\"payloads\":[]}", " | achA:5:1795584000000000 | ids=0", "a cursor that stands still has no more");
+	feed(STATE, 200, "{\"cursor\":4,\"payloads\":[]}", " |  | gap ids=0", "one that goes back is another hook's");
 	feed(STATE, 200, PAYLOADS("7,{\"changedTablesById\":[1]},{\"changedTablesById\":{\"tblTasks\":3,\"x\":{}}},{\"changedTablesById\":{\"tblTasks\":"
 							  "{\"destroyedRecordIds\":[1,\"x\"],\"createdRecordsById\":[\"recA\"]}}}"),
-		 "reread tblTasks recA | " NEXT " | ids=0", "what is not as it should be is passed over");
+		 "reread tblTasks recA | achA:6:1795584000000000 | gap ids=0", "what is not as it should be leaves a gap");
 	feed(STATE, 200, "{\"payloads\":[]}", "failed (retriable): reading a webhook: the answer is not a list of payloads", "no cursor");
 	feed(STATE, 200, "{\"cursor\":6}", "failed (retriable): reading a webhook: the answer is not a list of payloads", "no payloads");
 	feed(STATE, 503, "", "failed (retriable): reading webhooks: Airtable answered 503", "a 503");
+	start(&t, PAGE_FEED, NULL, STATE);
+	asked(&t);
+	answer(&t, 403, "{}");
+	check_text(asked(&t), "GET /v0/bases/" BASE "/webhooks", "a 403 to payloads may be a hook that is gone");
+	arena_destroy(t.arena);
+	{
+		Buf			body;
+
+		start(&t, PAGE_FEED, NULL, STATE);
+		asked(&t);
+		buf_init(&body, t.arena);
+		buf_cstr(&body, "{\"cursor\":6,\"payloads\":[{\"changedTablesById\":{\"tblTasks\":{\"destroyedRecordIds\":[");
+		for (int i = 0; i < 20000; i++)
+			buf_printf(&body, "%s\"rec%d\"", i ? "," : "", i % 10000);
+		buf_cstr(&body, "]}}}]}");
+		answer(&t, 200, buf_finish(&body).p);
+		check(t.conv.changes.count == 10000 && !t.conv.failed, "each record once, of ever so many");
+		arena_destroy(t.arena);
+	}
 	feed(NULL, 403, "{\"error\":{\"type\":\"INVALID_PERMISSIONS\"}}", " |  | refused ids=0", "no right");
 	feed(NULL, 401, "{\"error\":{\"type\":\"AUTHENTICATION_REQUIRED\"}}", "failed: reading webhooks: Airtable refused the credential (401 AUTHENTICATION_REQUIRED):"
 		 " set a personal access token that is valid", "a bad token is not a missing right");
@@ -187,11 +212,11 @@ test_setup(void)
 	start(&t, PAGE_FEED, NULL, NULL);
 	check_text(asked(&t), "GET /v0/bases/" BASE "/webhooks", "first: is there one of ours");
 	answer(&t, 200, OURS("2030-01-01T00:00:00.000Z"));
-	check_text(outcome(&t), " | achB:9:1795584000000000 | ids=0", "it is taken over, and nobody else's");
+	check_text(outcome(&t), " | achB:9:1892851200000000 | ids=0", "it is taken over, and nobody else's, as read when its life began");
 	arena_destroy(t.arena);
 	start(&t, PAGE_FEED, NULL, NULL);
 	asked(&t);
-	answer(&t, 200, OURS("2026-11-25T05:50:00.000Z"));
+	answer(&t, 200, OURS("2026-11-26T05:10:00.000Z"));
 	check(strstr(asked(&t), "POST /v0/bases/" BASE "/webhooks {\"specification\"") != NULL && t.call.once, "one that is about to expire is not; a new one is made, once");
 	answer(&t, 200, "{\"id\":\"achN\"}");
 	check_text(outcome(&t), " | achN:1:1795584000000000 | ids=0", "it begins at its first payload");
@@ -212,7 +237,10 @@ test_setup(void)
 	start(&t, PAGE_FEED, NULL, STATE);
 	asked(&t);
 	answer(&t, 200, PAYLOADS("{\"changedTablesById\":{\"tblTasks\":{\"destroyedRecordIds\":[\"recD\"]}}},{\"error\":true,\"code\":\"INVALID_HOOK\"}"));
-	check(strstr(asked(&t), "POST ") != NULL && t.conv.result.gap && t.conv.changes.count == 0, "an error payload: a new hook, and a gap");
+	check(strstr(asked(&t), "GET /v0/bases/" BASE "/webhooks") != NULL && t.conv.result.gap && t.conv.changes.count == 0, "an error payload: a gap, and first a look at the hooks");
+	answer(&t, 200, "{\"webhooks\":[{\"id\":\"achA\",\"notificationUrl\":null,\"isHookEnabled\":true,\"cursorForNextPayload\":9,\"expirationTime\":\"2030-01-01T00:00:00.000Z\","
+		   "\"specification\":{\"options\":{\"filters\":{\"dataTypes\":[\"a\",\"b\",\"c\"]}}}}]}");
+	check(strstr(asked(&t), "POST /v0/bases/" BASE "/webhooks {") != NULL, "the lost one is not taken again");
 	arena_destroy(t.arena);
 	start(&t, PAGE_FEED, NULL, "rubbish");
 	check_text(asked(&t), "GET /v0/bases/" BASE "/webhooks", "a state that is none of ours");
