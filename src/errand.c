@@ -362,7 +362,7 @@ call_sent(UpstreamCall *upstream)
 	ErrandCall *c = upstream->cls;
 
 	c->slot_used = true;
-	limiter_sent(c->limit, c->errand->party, clock_us());
+	limiter_sent(c->limit, c->errand->party, upstream->seen_at_us);
 }
 
 /* Takes what the API says of its limits; true when this very call was refused for them. */

@@ -339,7 +339,7 @@ on_send(UpstreamCall *call)
 	Exchange   *x = call->cls;
 
 	x->slot_held = false;
-	limiter_sent(x->limit, LIMIT_PROXY, clock_us());
+	limiter_sent(x->limit, LIMIT_PROXY, call->seen_at_us);
 }
 
 static void

@@ -225,7 +225,7 @@ on_send(UpstreamCall *call)
 	Refresh    *r = call->cls;
 
 	r->slot_held = false;
-	limiter_sent(r->limit, LIMIT_PROXY, clock_us());
+	limiter_sent(r->limit, LIMIT_PROXY, call->seen_at_us);
 }
 
 static void

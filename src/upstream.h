@@ -61,6 +61,8 @@ struct UpstreamCall
 	int			nheaders;
 	Str			body;			/* STR_NULL: none; must stay valid until done */
 	void		(*on_send) (UpstreamCall *call);	/* may be NULL: called once, just before the first byte */
+	int64_t		seen_at_us;		/* set for on_send: when the API sees the request at the latest, as far as our side knows (monotonic):
+								 * a connection that was just made has still to be taken up by it */
 	void		(*done) (UpstreamCall *call, UpstreamResult *result);	/* called from the reactor's dispatch
 																		 * (never from inside upstream_start) */
 	void	   *cls;

@@ -84,6 +84,7 @@ struct Transfer					/* an easy handle and the call that it serves; pooled by Ups
 	int64_t		started_at_us;
 	int64_t		sent_at_us;
 	bool		in_multi;
+	bool		fresh;			/* a connection was opened for it */
 	bool		announced;		/* on_send has been called */
 	bool		sending;		/* the pre-request callback let it write */
 	bool		reopened;		/* since then libcurl has opened another connection for it */

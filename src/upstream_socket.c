@@ -201,6 +201,7 @@ open_socket(void *clientp, curlsocktype purpose, struct curl_sockaddr *address)
 	int			fd;
 
 	(void) purpose;
+	transfer->fresh = true;
 	if (transfer->sending)
 	{
 		if (transfer_sent(transfer))
