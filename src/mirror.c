@@ -47,16 +47,10 @@ typedef struct Fences
 
 /* ---- the owner's role ---- */
 
-typedef struct Role
+MirrorRole
+mirror_role_enter(Oid owner)
 {
-	Oid			user;
-	int			context;
-} Role;
-
-static Role
-role_enter(Oid owner)
-{
-	Role		before;
+	MirrorRole	before;
 
 	if (!OidIsValid(owner))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the role that owns this sync does not exist any more")));
@@ -65,8 +59,8 @@ role_enter(Oid owner)
 	return before;
 }
 
-static void
-role_leave(Role before)
+void
+mirror_role_leave(MirrorRole before)
 {
 	SetUserIdAndSecContext(before.user, before.context);
 }
@@ -169,10 +163,10 @@ is_records(const SchemaCollection *c)
 static bool
 row_exists(MirrorItem *item, MirrorTable *table, Str id)
 {
-	Role		before = role_enter(item->sync->owner);
+	MirrorRole	before = mirror_role_enter(item->sync->owner);
 	bool		found = mirror_row_exists(table, id);
 
-	role_leave(before);
+	mirror_role_leave(before);
 	return found;
 }
 
@@ -497,10 +491,10 @@ static void
 write_run(Apply *apply, MirrorOp *ops, int nops)
 {
 	MemoryContext old = CurrentMemoryContext;
-	Role		before;
+	MirrorRole	before;
 
 	mirror_notes_read(apply, ops, nops);
-	before = role_enter(ops->table->sync->owner);
+	before = mirror_role_enter(ops->table->sync->owner);
 	make_constraints_immediate();
 	MemoryContextSwitchTo(apply->run_cx);
 	for (int i = 0; i < nops;)
@@ -512,7 +506,7 @@ write_run(Apply *apply, MirrorOp *ops, int nops)
 	}
 	mirror_links_drop(apply, ops->table->sync, str_of(ops->table->c->collection));
 	MemoryContextSwitchTo(old);
-	role_leave(before);
+	mirror_role_leave(before);
 }
 
 /* Several ops can be of one change: an id that may be in any table. */

@@ -53,6 +53,7 @@ extern void mirror_apply(MirrorItem **items, int nitems);
  */
 extern void mirror_evolve(CatalogSync *sync, const Schema *found, const char *scope, char **notes);
 
+extern Datum mirror_texts(const Str *items, int n);		/* text[], in the current memory context */
 extern void mirror_forget(Catalog *catalog);	/* frees cached plans of a snapshot that goes away */
 
 #endif

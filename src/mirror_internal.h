@@ -157,7 +157,6 @@ extern MirrorPlan *mirror_table_plan(MirrorTable *table, const char *sql, int na
 extern SPIPlanPtr mirror_own_plan(SPIPlanPtr *plan, const char *sql, int nargs, Oid *types);
 extern uint64 mirror_execute(SPIPlanPtr plan, Datum *values, const char *nulls);
 extern Datum mirror_text(Str s);
-extern Datum mirror_texts(const Str *items, int n);		/* text[] */
 
 /* mirror_values.c */
 extern Datum mirror_value(Apply *apply, MirrorOp *op, MirrorColumn *column, const FieldValue *value, bool *isnull);
@@ -196,6 +195,15 @@ extern bool mirror_is_deleted(const Apply *apply, const MirrorOp *op);
 extern Str	mirror_pair_id(const MirrorTable *table, Arena *arena, Str from, Str to);
 
 /* mirror.c */
+typedef struct MirrorRole
+{
+	Oid			user;
+	int			context;
+} MirrorRole;
+
+/* Everything in between runs as the owner, in a security-restricted context; an ERROR ends that too.  ereports where the role is gone. */
+extern MirrorRole mirror_role_enter(Oid owner);
+extern void mirror_role_leave(MirrorRole before);
 extern void mirror_reread(const MirrorOp *op);
 
 #endif

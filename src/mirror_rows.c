@@ -16,7 +16,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#define UNIX_EPOCH_US (INT64CONST(946684800) * USECS_PER_SEC)
+#include "times.h"
+
 
 #define MAX_ROWS 1000			/* per statement */
 

@@ -8,26 +8,21 @@
 #include "mirror_internal.h"
 
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "mirror_scan.h"
+#include "times.h"
 
-#define UNIX_EPOCH_US (INT64CONST(946684800) * USECS_PER_SEC)
 
 static uint64
 execute_as_owner(CatalogSync *sync, MirrorPlan *plan, Datum *values, const char *nulls)
 {
-	Oid			user;
-	int			context;
-	uint64		n;
+	MirrorRole	before = mirror_role_enter(sync->owner);
+	uint64		n = mirror_execute(plan->plan, values, nulls);
 
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(sync->owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	n = mirror_execute(plan->plan, values, nulls);
-	SetUserIdAndSecContext(user, context);
+	mirror_role_leave(before);
 	return n;
 }
 

@@ -46,16 +46,6 @@ is_links(ChainJob job)
 }
 
 static char *
-keep_text(Chain *chain, char *old, const char *text)
-{
-	char	   *copy = text ? MemoryContextStrdup(chain->cx, text) : NULL;
-
-	if (old != NULL)
-		pfree(old);
-	return copy;
-}
-
-static char *
 keep_str(Chain *chain, char *old, Str s)
 {
 	char	   *copy = NULL;
@@ -71,7 +61,7 @@ keep_str(Chain *chain, char *old, Str s)
 	return copy;
 }
 
-Chain *
+void
 chain_start(Loop *loop, SyncRun *run, SyncTable *table, ChainJob job, bool wanted)
 {
 	MemoryContext cx = AllocSetContextCreate(TopMemoryContext, "sequin chain", ALLOCSET_SMALL_SIZES);
@@ -92,21 +82,42 @@ chain_start(Loop *loop, SyncRun *run, SyncTable *table, ChainJob job, bool wante
 	if (table != NULL)
 	{
 		table->chains[job] = chain;
-		chain->epoch = table->state.epoch;
 		if (job == CHAIN_LIST && table->state.list_cursor[0])
-			chain->cursor = keep_text(chain, NULL, table->state.list_cursor);
+			chain->cursor = keep_str(chain, NULL, str_of(table->state.list_cursor));
 		if (job == CHAIN_DOWN && table->state.down_last[0])
-			chain->cursor = keep_text(chain, NULL, table->state.down_last);
+			chain->cursor = keep_str(chain, NULL, str_of(table->state.down_last));
 		if (job == CHAIN_LINKS && table->state.phase == TABLE_BACKFILL && table->state.list_cursor[0])
-			chain->cursor = keep_text(chain, NULL, table->state.list_cursor);
+			chain->cursor = keep_str(chain, NULL, str_of(table->state.list_cursor));
 	}
 	else
 	{
 		run->feed_chain = chain;
-		chain->cursor = keep_text(chain, NULL, run->feed);
+		chain->cursor = keep_str(chain, NULL, str_of(run->feed));
 	}
 	chain_fetch(chain);
-	return chain;
+}
+
+/* The sync as it is now; NULL: it was dropped. */
+static CatalogSync *
+present_sync(const Chain *chain)
+{
+	Catalog    *catalog = catalog_current();
+
+	return catalog ? catalog_sync_by_key(catalog, chain->run->key) : NULL;
+}
+
+/* NULL: out of memory. */
+static Errand *
+make_errand(Chain *chain, CatalogSync *sync, void (*done) (Errand *errand))
+{
+	Errand	   *errand = errand_create(the_loop->errands, catalog_current(), sync, LIMIT_SYNC, STR_NULL, clock_us() + PAGE_TIMEOUT_US);
+
+	if (errand != NULL)
+	{
+		errand->done = done;
+		errand->cls = chain;
+	}
+	return errand;
 }
 
 /* A page that is on its way belongs to nobody any more. */
@@ -184,7 +195,7 @@ chain_again(Chain *chain, const char *error, bool may_retry)
 	if (chain->scanning)
 		sweep_scan_again(chain);
 	if (!is_links(chain->job))	/* these go on by the mirror's ids */
-		chain->cursor = keep_text(chain, chain->cursor, chain->page_cursor);
+		chain->cursor = keep_str(chain, chain->cursor, str_of(chain->page_cursor));
 	chain->no_more = false;
 	chain->resume_us = clock_us() + schedule_backoff_us(chain->attempts);
 }
@@ -246,8 +257,7 @@ chain_finish(Chain *chain)
 static void
 chain_fetch(Chain *chain)
 {
-	Catalog    *catalog = catalog_current();
-	CatalogSync *sync = catalog ? catalog_sync_by_key(catalog, chain->run->key) : NULL;
+	CatalogSync *sync = present_sync(chain);
 	PageRequest request = {0};
 	TxnError	error;
 	Errand	   *errand;
@@ -273,15 +283,13 @@ chain_fetch(Chain *chain)
 			chain->no_more = true;
 		return;
 	}
-	errand = errand_create(the_loop->errands, catalog, sync, LIMIT_SYNC, STR_NULL, clock_us() + PAGE_TIMEOUT_US);
+	errand = make_errand(chain, sync, on_page);
 	if (errand == NULL)
 	{
 		chain->attempts += is_links(chain->job);	/* the same ids once more */
 		chain->resume_us = clock_us() + USECS_PER_SEC;
 		return;
 	}
-	errand->done = on_page;
-	errand->cls = chain;
 	chain->fetching = errand;
 	errand_page(errand, &request);
 }
@@ -328,7 +336,7 @@ on_refreshed(Errand *errand)
 		if (is_links(chain->job))
 			chain->attempts = Max(chain->attempts, 1);	/* the same ids once more */
 		else
-			chain->cursor = keep_text(chain, chain->cursor, chain->page_cursor);
+			chain->cursor = keep_str(chain, chain->cursor, str_of(chain->page_cursor));
 		chain->no_more = false;
 		chain_fetch(chain);
 	}
@@ -337,10 +345,8 @@ on_refreshed(Errand *errand)
 static void
 chain_refresh(Chain *chain, const char *scope)
 {
-	Catalog    *catalog = catalog_current();
-	CatalogSync *sync = catalog ? catalog_sync_by_key(catalog, chain->run->key) : NULL;
-	Errand	   *errand = sync ? errand_create(the_loop->errands, catalog, sync, LIMIT_SYNC, STR_NULL,
-											  clock_us() + PAGE_TIMEOUT_US) : NULL;
+	CatalogSync *sync = present_sync(chain);
+	Errand	   *errand = sync ? make_errand(chain, sync, on_refreshed) : NULL;
 
 	if (errand == NULL)
 	{
@@ -348,8 +354,6 @@ chain_refresh(Chain *chain, const char *scope)
 		return;
 	}
 	chain->refreshes++;
-	errand->done = on_refreshed;
-	errand->cls = chain;
 	errand_discover(errand, scope);
 }
 
@@ -397,6 +401,16 @@ feed_wants_refresh(const Errand *errand, const char **scope)
 
 /* ---- a page ---- */
 
+/* Out of memory: one that is not asked for again now is compared, and asked for, by the next sweep. */
+static void
+add_target(ChangeList *targets, Arena *arena, const Change *change)
+{
+	Change	   *target = change_add(targets, arena, CHANGE_REREAD, change->collection, change->id);
+
+	if (target != NULL)
+		*target = *change;
+}
+
 /* True: the answer is none that could be applied, and has been dealt with. */
 static bool
 is_no_page(Chain *chain, Errand *errand)
@@ -415,7 +429,7 @@ is_no_page(Chain *chain, Errand *errand)
 	else if (result->restart)
 	{
 		job_restart(chain);
-		chain->page_cursor = keep_text(chain, chain->page_cursor, NULL);
+		chain->page_cursor = keep_str(chain, chain->page_cursor, STR_NULL);
 		chain_again(chain, "the API's cursor expired", true);
 	}
 	else
@@ -427,16 +441,8 @@ static void
 collect_targets(Chain *chain, Errand *errand)
 {
 	for (int i = 0; i < errand->conv.changes.count; i++)
-	{
-		const Change *c = &errand->conv.changes.items[i];
-		Change	   *target;
-
-		if (c->op != CHANGE_REREAD)
-			continue;
-		target = change_add(&chain->targets, errand->arena, CHANGE_REREAD, c->collection, c->id);
-		if (target != NULL)
-			*target = *c;
-	}
+		if (errand->conv.changes.items[i].op == CHANGE_REREAD)
+			add_target(&chain->targets, errand->arena, &errand->conv.changes.items[i]);
 }
 
 /* A page has come and is the one in hand from now on. */
@@ -515,12 +521,7 @@ static void
 add_rereads(Chain *chain)
 {
 	for (int i = 0; i < chain->item.rereads.count; i++)
-	{
-		Change	   *c = change_add(&chain->targets, chain->item.arena, CHANGE_REREAD, STR_NULL, STR_NULL);
-
-		if (c != NULL)
-			*c = chain->item.rereads.items[i];
-	}
+		add_target(&chain->targets, chain->item.arena, &chain->item.rereads.items[i]);
 	chain->item.rereads = (ChangeList) {0};
 }
 
@@ -670,6 +671,25 @@ chain_settle(Chain *chain)
 	}
 }
 
+/* They are to outlive the errand that brought them. */
+static void
+keep_targets(Chain *chain, Arena *arena)
+{
+	ChangeList	kept = {0};
+
+	for (int i = 0; i < chain->targets.count; i++)
+	{
+		Change		c = chain->targets.items[i];
+
+		c.collection = arena_copy(arena, c.collection);
+		c.id = arena_copy(arena, c.id);
+		c.to_collection = arena_copy(arena, c.to_collection);
+		c.to_id = arena_copy(arena, c.to_id);
+		add_target(&kept, arena, &c);
+	}
+	chain->targets = kept;
+}
+
 static void
 on_reread(Errand *errand)
 {
@@ -696,24 +716,8 @@ on_reread(Errand *errand)
 	};
 	if (apply_item(chain, &error))
 	{
-		ChangeList	kept = {0};
-
-		/* they must outlive this errand */
 		add_rereads(chain);
-		for (int i = 0; i < chain->targets.count; i++)
-		{
-			Arena	   *arena = chain->page ? chain->page->arena : chain->scan_arena;
-			Change	   *c = change_add(&kept, arena, CHANGE_REREAD, arena_copy(arena, chain->targets.items[i].collection),
-									   arena_copy(arena, chain->targets.items[i].id));
-
-			if (c == NULL)
-				continue;
-			c->to_collection = arena_copy(arena, chain->targets.items[i].to_collection);
-			c->to_id = arena_copy(arena, chain->targets.items[i].to_id);
-			c->base_wide = chain->targets.items[i].base_wide;
-			c->with_links = chain->targets.items[i].with_links;
-		}
-		chain->targets = kept;
+		keep_targets(chain, chain->page ? chain->page->arena : chain->scan_arena);
 		chain->item = (MirrorItem) {0};
 		errand_free(errand);
 		chain_settle(chain);
@@ -728,8 +732,7 @@ on_reread(Errand *errand)
 void
 chain_reread(Chain *chain)
 {
-	Catalog    *catalog = catalog_current();
-	CatalogSync *sync = catalog ? catalog_sync_by_key(catalog, chain->run->key) : NULL;
+	CatalogSync *sync = present_sync(chain);
 	Errand	   *errand;
 
 	if (chain->rounds++ >= MAX_ROUNDS)
@@ -737,14 +740,12 @@ chain_reread(Chain *chain)
 		chain_again(chain, "records change faster than they can be re-read", true);
 		return;
 	}
-	errand = sync ? errand_create(the_loop->errands, catalog, sync, LIMIT_SYNC, STR_NULL, clock_us() + PAGE_TIMEOUT_US) : NULL;
+	errand = sync ? make_errand(chain, sync, on_reread) : NULL;
 	if (errand == NULL)
 	{
 		chain_again(chain, "out of memory", sync != NULL);
 		return;
 	}
-	errand->done = on_reread;
-	errand->cls = chain;
 	errand_reread(errand, chain->targets.items, chain->targets.count);
 }
 
@@ -754,8 +755,7 @@ chain_reread(Chain *chain)
 static void
 scan_on(Chain *chain)
 {
-	Catalog    *catalog = catalog_current();
-	CatalogSync *sync = catalog ? catalog_sync_by_key(catalog, chain->run->key) : NULL;
+	CatalogSync *sync = present_sync(chain);
 	TxnError	error;
 
 	chain->rounds = 0;

@@ -86,7 +86,6 @@ struct Chain
 	SyncTable  *table;			/* NULL: the feed */
 	ChainJob	job;
 	MemoryContext cx;
-	int			epoch;			/* of the table's state when it began */
 	bool		wanted;			/* somebody waits for it: no budget */
 	bool		cancelled;
 	int64		started_at;		/* TimestampTz */
@@ -141,7 +140,7 @@ extern int64 tables_spacing_us(const CatalogSync *sync);
 
 /* ---- sync_chain.c ---- */
 
-extern Chain *chain_start(Loop *loop, SyncRun *run, SyncTable *table, ChainJob job, bool wanted);
+extern void chain_start(Loop *loop, SyncRun *run, SyncTable *table, ChainJob job, bool wanted);
 extern void chain_cancel(Chain *chain);			/* it ends as soon as it can */
 extern void chain_resume(Chain *chain);			/* its wait is over */
 extern void chain_reread(Chain *chain);			/* chain->targets: asks for them, applies them, then goes on */

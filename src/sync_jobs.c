@@ -11,6 +11,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "times.h"
+
 /*
  * A search index shows a change seconds later, now and then much later.  So polls overlap a little each time and
  * a lot every ten minutes; what is later still is the sweep's.
@@ -19,7 +21,6 @@
 #define LATE_OVERLAP_US (660 * USECS_PER_SEC)
 #define LATE_EVERY_US (600 * USECS_PER_SEC)
 #define CLOCK_STEP_US (2 * USECS_PER_SEC)	/* the API's clock is told in whole seconds */
-#define UNIX_EPOCH_US (INT64CONST(946684800) * USECS_PER_SEC)
 
 /* ---- asking ---- */
 
@@ -365,6 +366,13 @@ feed_committed(Chain *chain)
 		run->feed_polled_at = chain->started_at;
 }
 
+static void
+goes_well(SyncTable *t)
+{
+	t->failures = 0;
+	t->retry_at = SCHEDULE_NEVER;
+}
+
 void
 job_committed(Chain *chain)
 {
@@ -376,12 +384,8 @@ job_committed(Chain *chain)
 		return;
 	}
 	if (job_saves_page(chain))
-	{
 		t->state = chain->next;
-		t->state.failed = chain->bad_rows;
-	}
-	t->failures = 0;
-	t->retry_at = SCHEDULE_NEVER;
+	goes_well(t);
 	/* one of the two has seen everything: the other is not needed any more */
 	if (t->state.phase == TABLE_LIVE)
 		for (ChainJob job = CHAIN_LIST; job <= CHAIN_DOWN; job++)
@@ -446,9 +450,7 @@ job_finished(Chain *chain, TxnError *error)
 		return false;
 	if (!chain->void_state)
 		t->state = *s;
-	t->state.failed = chain->bad_rows;
-	t->failures = 0;
-	t->retry_at = SCHEDULE_NEVER;
+	goes_well(t);
 	return true;
 }
 
@@ -495,25 +497,31 @@ refuse_down(SyncTable *t)
 		t->state = s;
 }
 
+typedef struct FeedRefusal
+{
+	const SyncRun *run;
+	const char *why;
+} FeedRefusal;
+
 static void
 refused_feed_body(void *arg)
 {
-	Chain	   *chain = arg;
+	FeedRefusal *refusal = arg;
 
-	state_save_feed(chain->run->key, NULL, chain->page_cursor, SCHEDULE_NEVER, false);
+	state_save_feed(refusal->run->key, NULL, refusal->why, SCHEDULE_NEVER, false);
 }
 
 /* Without the right to use a feed there are polls and sweeps; asked again once an hour. */
 static void
-refuse_feed(Chain *chain, const char *why)
+refuse_feed(SyncRun *run, const char *why)
 {
+	FeedRefusal refusal = {run, why};
 	TxnError	error;
 
-	chain->run->feed_tried = true;
-	chain->run->feed_works = false;
-	chain->run->feed_retry_at = GetCurrentTimestamp() + SCHEDULE_SWEEP_US;
-	chain->page_cursor = MemoryContextStrdup(chain->cx, why);
-	(void) txn_run(refused_feed_body, chain, 500, &error);	/* it is only told: what matters is in memory */
+	run->feed_tried = true;
+	run->feed_works = false;
+	run->feed_retry_at = GetCurrentTimestamp() + SCHEDULE_SWEEP_US;
+	(void) txn_run(refused_feed_body, &refusal, 500, &error);	/* it is only told: what matters is in memory */
 }
 
 void
@@ -528,7 +536,7 @@ job_refused(Chain *chain, const char *why)
 	else if (chain->job == CHAIN_FIELD)
 		tables_refill(chain->table);
 	else if (chain->job == CHAIN_FEED)
-		refuse_feed(chain, why);
+		refuse_feed(chain->run, why);
 	else
 		tables_failed(chain, why);
 }

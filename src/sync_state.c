@@ -13,8 +13,7 @@
 #include "utils/uuid.h"
 
 #include "sync_state.h"
-
-#define UNIX_EPOCH_US (INT64CONST(946684800) * USECS_PER_SEC)
+#include "times.h"
 
 static const char *const phase_names[] = {"waiting", "backfill", "live"};
 
@@ -109,8 +108,7 @@ read_state(uint64 row, TableState *s)
 	s->polled_at = get_int(row, 15, SCHEDULE_NEVER);
 	s->swept_at = get_int(row, 16, SCHEDULE_NEVER);
 	s->sweep_wanted = get_bool(row, 17);
-	s->failed = get_bool(row, 18);
-	get_text(row, 19, s->fill, sizeof(s->fill));	/* cut off: the rest has its turn later */
+	get_text(row, 18, s->fill, sizeof(s->fill));	/* cut off: the rest has its turn later */
 	return get_text(row, 2, s->collection, sizeof(s->collection)) &&
 		get_text(row, 5, s->list_cursor, sizeof(s->list_cursor)) &&
 		get_text(row, 6, s->list_last, sizeof(s->list_last)) && get_text(row, 8, s->down_last, sizeof(s->down_last));
@@ -130,7 +128,7 @@ state_load_rows(MemoryContext cx, TableState **states)
 		" ON CONFLICT DO NOTHING", 0, NULL, NULL, NULL);
 	run(&load, "SELECT s.id, t.collection, t.epoch::pg_catalog.int8, t.phase, t.list_cursor, t.list_last, t.list_done, t.down_last, t.down_done,"
 		" t.rows_done, t.rows_total, t.started_at, t.live_at, t.since, t.polled_at, t.swept_at, t.sweep_wanted,"
-		" t.last_error IS NOT NULL, t.fill"
+		" t.fill"
 		" FROM sequin.table_state t"
 		" JOIN sequin.mirror_table m ON m.sync OPERATOR(pg_catalog.=) t.sync AND m.collection OPERATOR(pg_catalog.=) t.collection"
 		" JOIN sequin.sync s ON s.name OPERATOR(pg_catalog.=) t.sync"
@@ -264,17 +262,11 @@ state_fail_row(const TableState *s, const char *error)
 {
 	static SPIPlanPtr plan;
 	Oid			types[] = {UUIDOID, TEXTOID, TEXTOID};
-	Datum		v[3] = {key_datum(s->key), CStringGetTextDatum(s->collection), 0};
-	char		nulls[3] = {' ', ' ', 'n'};
+	Datum		v[] = {key_datum(s->key), CStringGetTextDatum(s->collection), CStringGetTextDatum(error)};
 
-	if (error != NULL)
-	{
-		v[2] = CStringGetTextDatum(error);
-		nulls[2] = ' ';
-	}
-	run(&plan, "UPDATE sequin.table_state t SET last_error = $3, last_error_at = CASE WHEN $3 IS NOT NULL THEN pg_catalog.now() END"
+	run(&plan, "UPDATE sequin.table_state t SET last_error = $3, last_error_at = pg_catalog.now()"
 		" FROM sequin.sync s WHERE s.id OPERATOR(pg_catalog.=) $1 AND t.sync OPERATOR(pg_catalog.=) s.name"
-		" AND t.collection OPERATOR(pg_catalog.=) $2", 3, types, v, nulls);
+		" AND t.collection OPERATOR(pg_catalog.=) $2", 3, types, v, NULL);
 }
 
 void

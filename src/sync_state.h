@@ -40,7 +40,6 @@ typedef struct TableState
 	int64		swept_at;
 	bool		sweep_wanted;
 	char		fill[STATE_FILL];	/* fields to be read for the rows that are there; with blanks between */
-	bool		failed;			/* last_error is set */
 } TableState;
 
 typedef struct SyncFeed			/* of one sync */
@@ -57,7 +56,7 @@ extern int	state_load_feeds(MemoryContext cx, SyncFeed **feeds);
 extern bool state_save_row(const TableState *state, bool keep_error);
 extern void state_filled_row(const TableState *state, const char *field);	/* that field is filled */
 extern void state_refill_row(const TableState *state);	/* read it anew from the start; moves the epoch */
-extern void state_fail_row(const TableState *state, const char *error);	/* error NULL: it goes well again */
+extern void state_fail_row(const TableState *state, const char *error);	/* until the next save that does not keep it */
 /* feed NULL: leave.  polled: every table of the sync that the feed tells of has been polled since then; gap: all must be swept. */
 extern void state_save_feed(const uint8 key[16], const char *feed, const char *error, int64 polled_at, bool gap);
 

@@ -17,9 +17,6 @@
 
 #include "mirror_scan.h"
 
-/* as in mirror_internal.h, whose business this is not */
-extern Datum mirror_texts(const Str *items, int n);
-
 #define SCAN_ROWS 1000			/* of the mirror, at a time */
 #define SCAN_GONE 100			/* one re-read's worth */
 

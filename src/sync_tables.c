@@ -240,7 +240,6 @@ tables_note(Chain *chain, const char *error)
 	ereport(LOG, (errmsg("sequin_proxy: reading %s: %s", chain->table ? chain->table->state.collection : "the change feed", text)));
 	if (chain->table == NULL)
 		return;
-	chain->table->state.failed = true;
 	if (!txn_run(note_body, &note, 500, &why))
 		ereport(LOG, (errmsg("sequin_proxy: could not note what keeps %s from being read: %s", chain->table->state.collection, why.message)));
 }
@@ -430,7 +429,7 @@ plan_feed(Plan *plan)
 		return;
 	at = schedule_feed(run->feed_polled_at, run->wanted_poll, run->feed_retry_at, &times, &wanted);
 	if (at <= plan->now)
-		(void) chain_start(plan->loop, run, NULL, CHAIN_FEED, wanted);
+		chain_start(plan->loop, run, NULL, CHAIN_FEED, wanted);
 	else
 		plan->next = Min(plan->next, at);
 }
@@ -460,7 +459,7 @@ start_due(Plan *plan)
 		/* an end at once (no ids, no sync) may have changed what the others found */
 		if ((backfill && run->nbackfills >= MAX_BACKFILLS) || d->table->chains[d->job] != NULL)
 			continue;
-		(void) chain_start(plan->loop, run, d->table, d->job, d->wanted);
+		chain_start(plan->loop, run, d->table, d->job, d->wanted);
 	}
 }
 

@@ -19,4 +19,7 @@ extern int64_t time_day(int64_t us);				/* the day that it is then in UTC */
 extern char *date_print(Arena *arena, int64_t days);	/* for date's input function; NULL: out of memory */
 extern char *time_print(Arena *arena, int64_t us);		/* for timestamptz's */
 
+/* From the Unix epoch to PostgreSQL's, 2000-01-01. */
+#define UNIX_EPOCH_US INT64_C(946684800000000)
+
 #endif

@@ -8,10 +8,8 @@
  * Checks what every caller relies on, and that decode is a function: the same twice.
  */
 #define _GNU_SOURCE
-#include <stdio.h>
-#include <stdlib.h>
+#include "fuzz_input.h"
 
-#include "../../src/provider.h"
 #include "../../src/target.h"
 #include "../../src/values.h"
 
@@ -19,15 +17,6 @@
 #define MAX_CALLS 40
 
 extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define require(ok) \
-	do { \
-		if (!(ok)) \
-		{ \
-			fprintf(stderr, "broken: %s (line %d)\n", #ok, __LINE__); \
-			abort(); \
-		} \
-	} while (0)
 
 static SchemaField airtable_fields[] = {
 	{.field = "fldName", .name = "Name", .type = MIRROR_TEXT, .enabled = true},
@@ -76,40 +65,6 @@ static const Schema airtable_schema = {airtable_tables, 2};
 static const Schema hubspot_schema = {hubspot_tables, 7};
 static const char *const methods[] = {"GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "MOVE", "POST"};
 static const int statuses[] = {200, 200, 200, 429, 404, 207, 500, 0};
-
-typedef struct Input
-{
-	const uint8_t *p;
-	size_t		n;
-} Input;
-
-/* The next piece, in memory of its own that ends where it ends; STR_NULL when there is none. */
-static Str
-take_piece(Input *in)
-{
-	const uint8_t *end = in->n > 0 ? memchr(in->p, 0xff, in->n) : NULL;
-	size_t		n = end ? (size_t) (end - in->p) : in->n;
-	char	   *copy;
-
-	if (in->n == 0)
-		return STR_NULL;
-	copy = malloc(n > 0 ? n : 1);
-	require(copy != NULL);
-	memcpy(copy, in->p, n);
-	in->p += end ? n + 1 : n;
-	in->n -= end ? n + 1 : n;
-	return (Str) {copy, n};
-}
-
-/* Every byte that a slice claims can be read. */
-static void
-touch(Str s)
-{
-	volatile char sink;
-
-	for (size_t i = 0; i < s.n; i++)
-		sink = s.p[i], (void) sink;
-}
 
 static void
 check_value(Arena *arena, const FieldValue *value)
@@ -192,16 +147,6 @@ check_route(const Route *route)
 }
 
 /* What goes up on our own behalf: one request line, no byte that could end it. */
-static void
-check_call(const Call *call)
-{
-	require(call->host != NULL && call->method != NULL && call->bucket != NULL);
-	require(call->target.n > 0 && call->target.p[0] == '/');
-	for (size_t i = 0; i < call->target.n; i++)
-		require((unsigned char) call->target.p[i] > 0x20 && (unsigned char) call->target.p[i] < 0x7f);
-	touch(call->body);
-}
-
 /* Runs a conversation to its end, or until it has had enough; every answer is gone after it was fed. */
 static void
 converse(const Provider *provider, Conversation *conv, Input in, uint8_t choice)

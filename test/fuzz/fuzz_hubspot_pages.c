@@ -7,25 +7,14 @@
  * there once; a met page has no next; a next page lies beyond this one; every link's record is kept.
  */
 #define _GNU_SOURCE
-#include <stdio.h>
-#include <stdlib.h>
+#include "fuzz_input.h"
 
-#include "../../src/provider.h"
 #include "../../src/providers/hubspot.h"
 #include "../../src/values.h"
 
 #define MAX_CALLS 40
 
 extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define require(ok) \
-	do { \
-		if (!(ok)) \
-		{ \
-			fprintf(stderr, "broken: %s (line %d)\n", #ok, __LINE__); \
-			abort(); \
-		} \
-	} while (0)
 
 #define FIELD(n, t) {.field = n, .name = n, .type = t, .enabled = true}
 
@@ -50,49 +39,6 @@ static SchemaCollection collections[] = {
 static const Schema schema = {collections, 5};
 static const SyncView view = {.name = "fuzz", .schema = &schema};
 static const int statuses[] = {200, 200, 200, 207, 200, 403, 404, 0};
-
-typedef struct Input
-{
-	const uint8_t *p;
-	size_t		n;
-} Input;
-
-/* The next piece, in memory of its own that ends where it ends; STR_NULL when there is none. */
-static Str
-take_piece(Input *in)
-{
-	const uint8_t *end = in->n > 0 ? memchr(in->p, 0xff, in->n) : NULL;
-	size_t		n = end ? (size_t) (end - in->p) : in->n;
-	char	   *copy;
-
-	if (in->n == 0)
-		return STR_NULL;
-	copy = malloc(n > 0 ? n : 1);
-	require(copy != NULL);
-	memcpy(copy, in->p, n);
-	in->p += end ? n + 1 : n;
-	in->n -= end ? n + 1 : n;
-	return (Str) {copy, n};
-}
-
-static void
-touch(Str s)
-{
-	volatile char sink;
-
-	for (size_t i = 0; i < s.n; i++)
-		sink = s.p[i], (void) sink;
-}
-
-static void
-check_call(const Call *call)
-{
-	require(call->host != NULL && call->method != NULL && call->bucket != NULL);
-	require(call->target.n > 0 && call->target.p[0] == '/');
-	for (size_t i = 0; i < call->target.n; i++)
-		require((unsigned char) call->target.p[i] > 0x20 && (unsigned char) call->target.p[i] < 0x7f);
-	touch(call->body);
-}
 
 static void
 converse(Conversation *conv, Input in, uint8_t choice)
