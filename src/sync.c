@@ -45,16 +45,19 @@ sync_turn(Loop *loop, MemoryContext cx)
 {
 	MemoryContext old = MemoryContextSwitchTo(cx);
 	int			wait;
+	int			ended;
 
 	catalog_current();
 	pacer_turn(loop->pacer);
-	errand_turn(loop->errands);
 	wait = sooner(oauth_turn(loop), sooner(discovery_turn(loop), recovery_turn(loop)));
 	wait = sooner(wait, tables_turn(loop));
 	save_limits();
+	/* Last: what the answers ask for next is sent by the loop before the next turn applies what they brought. */
+	ended = errand_turn(loop->errands);
 	pacer_turn(loop->pacer);	/* what was just begun */
-	if (errand_turn(loop->errands) > 0)
-		wait = 0;				/* what ended at once may have left something to do */
+	ended += errand_turn(loop->errands);	/* what ended at once */
+	if (ended > 0)
+		wait = 0;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(cx);
 	return sooner(wait, SAVE_MS);

@@ -1,8 +1,8 @@
 /*
  * sync_chain.c - a collection page after page: fetch, apply, and again (sync_internal.h).
  *
- * Owns the Chain.  While a page is applied the next one is being fetched already; pages are
- * committed in order, each in one transaction with the cursor that it leads to, so that a kill
+ * Owns the Chain.  A page is applied a turn after the next one was asked for, so that the API works
+ * on that one meanwhile; pages are committed in order, each in one transaction with the cursor that it leads to, so that a kill
  * repeats at most what was not committed.  What a page cannot settle (a record that the mirror
  * has newer, a field that the schema lacks) is asked for before the page counts as done.  A page that
  * fails is asked for again with back-off; when that does not help either, the chain ends and the
@@ -140,6 +140,7 @@ drop_page(Chain *chain)
 	chain->targets = (ChangeList) {0};
 	chain->item = (MirrorItem) {0};
 	chain->rounds = chain->refreshes = 0;
+	chain->apply_due = false;
 }
 
 static void
@@ -479,7 +480,16 @@ chain_take(Chain *chain, Errand *errand)
 	if (chain->job == CHAIN_FEED && chain->refreshes == 0 && feed_wants_refresh(errand, &scope))
 		chain_refresh(chain, scope);
 	else
-		chain_apply(chain);
+		chain->apply_due = true;
+}
+
+void
+chain_apply_due(Chain *chain)
+{
+	if (!chain->apply_due)
+		return;
+	chain->apply_due = false;
+	chain_apply(chain);
 }
 
 static void

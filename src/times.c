@@ -186,28 +186,71 @@ time_day(int64_t us)
 	return us / TIME_DAY_US - (us % TIME_DAY_US < 0);
 }
 
+/* At least `width` digits; returns what follows them.  printf would cost a page more than its rows' index look-ups do. */
+static char *
+put_digits(char *p, uint64_t number, int width)
+{
+	char		digits[20];
+	int			n = 0;
+
+	for (; number > 0 || n < width; number /= 10)
+		digits[n++] = (char) ('0' + number % 10);
+	while (n > 0)
+		*p++ = digits[--n];
+	return p;
+}
+
+static char *
+put_day(char *p, int64_t year, int month, int day)
+{
+	p = put_digits(p, (uint64_t) (year > 0 ? year : 1 - year), 4);
+	*p++ = '-';
+	p = put_digits(p, (uint64_t) month, 2);
+	*p++ = '-';
+	return put_digits(p, (uint64_t) day, 2);
+}
+
+#define MAX_PRINTED 64			/* a year of 20 digits with all else */
+
 char *
 date_print(Arena *arena, int64_t days)
 {
+	char	   *text = arena_alloc(arena, MAX_PRINTED);
 	int64_t		year;
 	int			month,
 				day;
 
+	if (text == NULL)
+		return NULL;
 	date_of(days, &year, &month, &day);
-	return arena_printf(arena, "%04" PRId64 "-%02d-%02d%s", year > 0 ? year : 1 - year, month, day, year > 0 ? "" : " BC");
+	strcpy(put_day(text, year, month, day), year > 0 ? "" : " BC");
+	return text;
 }
 
 char *
 time_print(Arena *arena, int64_t us)
 {
+	char	   *text = arena_alloc(arena, MAX_PRINTED);
+	char	   *p = text;
 	int64_t		days = time_day(us);
 	int64_t		rest = us - days * TIME_DAY_US;
 	int			seconds = (int) (rest / TIME_SECOND_US);
+	const int	parts[] = {seconds / 3600, seconds / 60 % 60, seconds % 60};
 	int64_t		year;
 	int			month,
 				day;
 
+	if (text == NULL)
+		return NULL;
 	date_of(days, &year, &month, &day);
-	return arena_printf(arena, "%04" PRId64 "-%02d-%02d %02d:%02d:%02d.%06d+00%s", year > 0 ? year : 1 - year, month, day,
-						seconds / 3600, seconds / 60 % 60, seconds % 60, (int) (rest % TIME_SECOND_US), year > 0 ? "" : " BC");
+	p = put_day(p, year, month, day);
+	for (int i = 0; i < 3; i++)
+	{
+		*p++ = i == 0 ? ' ' : ':';
+		p = put_digits(p, (uint64_t) parts[i], 2);
+	}
+	*p++ = '.';
+	p = put_digits(p, (uint64_t) (rest % TIME_SECOND_US), 6);
+	strcpy(p, year > 0 ? "+00" : "+00 BC");
+	return text;
 }
