@@ -28,7 +28,7 @@ endif
 
 $(OBJS): $(wildcard src/*.h) $(wildcard src/providers/*.h)
 
-.PHONY: demo test deps check-unit check-regress check-e2e check-clients prefix fuzz
+.PHONY: demo test deps check-unit check-regress check-e2e check-clients check-faults prefix fuzz
 deps:
 	@tools/deps.sh
 
@@ -52,3 +52,7 @@ fuzz:
 
 check-e2e: all
 	@tools/check_e2e.sh
+
+# every action at every fault point
+check-faults:
+	@SEQUIN_FAULTS=all tools/check_faults.sh

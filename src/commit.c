@@ -13,6 +13,7 @@
 #include "lib/stringinfo.h"
 #include "pgstat.h"
 
+#include "fault_point.h"
 #include "settings.h"
 #include "txn.h"
 
@@ -111,7 +112,9 @@ batch_body(void *arg)
 		add_entry(batch, &batch->starting[i]->journal);
 	for (Settle *s = batch->settles; s != NULL; s = s->next)
 		add_entry(batch, &s->entry);
+	FAULT_IN_TXN("commit.applied");
 	journal_write_rows(batch->entries, batch->nentries);
+	FAULT_IN_TXN("commit.journalled");
 }
 
 /* palloc'd in the transaction's context, entries are gone after a failure: ids are reset one by one. */
@@ -173,6 +176,8 @@ run_batch(Engine *engine, Batch *batch, int lock_ms, TxnError *error)
 	pgstat_report_activity(STATE_RUNNING, "committing changes to the mirror");
 	ok = txn_run(batch_body, batch, Min(lock_ms, setting_commit_timeout), error);
 	pgstat_report_activity(STATE_IDLE, "serving requests");
+	if (ok && batch->nfinished > 0)
+		FAULT_POINT("commit.durable");
 	if (!ok)
 		forget_ids(batch, ids);
 	else if (leaves_deferred(batch))
@@ -341,6 +346,7 @@ commit_alone(Engine *engine, Exchange *x)
 	Batch		batch = {.finished = &x,.nfinished = 1};
 	TxnError	error;
 
+	FAULT_POINT("commit.alone");
 	if (run_batch(engine, &batch, LOCK_ALONE_MS, &error))
 		exchange_committed(x);
 	else

@@ -9,6 +9,7 @@
 
 #include "utils/timestamp.h"
 
+#include "fault_point.h"
 #include "header_policy.h"
 #include "shared.h"
 
@@ -362,6 +363,7 @@ call_sent(UpstreamCall *upstream)
 	ErrandCall *c = upstream->cls;
 
 	c->slot_used = true;
+	FAULT_POINT("errand.sent");
 	limiter_sent(c->limit, c->errand->party, upstream->seen_at_us);
 }
 
@@ -468,7 +470,7 @@ call_granted(PacerWait *wait)
 		.arena = errand->arena,.origin = str_of(origin),.method = str_of(c->call.method),
 		.target = c->call.target,.body = c->call.body,.on_send = call_sent,.done = call_done,.cls = c
 	};
-	if (errand->conv.failed || origin == NULL || !call_headers(c) ||
+	if (errand->conv.failed || origin == NULL || !call_headers(c) || FAULT_FAILS("errand.send") ||
 		!upstream_start(errand->runner->upstream, &c->upstream))
 	{
 		limiter_cancel(c->limit, errand->party);

@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 
+#include "fault_point.h"
 #include "header_policy.h"
 #include "metrics.h"
 #include "settings.h"
@@ -273,6 +274,7 @@ exchange_arrived(Exchange *x)
 	Catalog    *catalog = catalog_current();
 	Refusal		refusal;
 
+	FAULT_POINT("exchange.arrived");
 	if (x->request->client_gone || x->engine->stopping)
 	{
 		answer_error(x, 503, "shutting_down", "the server is stopping", "Nothing was sent: try again in a moment.", false);
@@ -305,6 +307,7 @@ exchange_arrived(Exchange *x)
 static void
 keep_granted(Exchange *x)
 {
+	FAULT_POINT("exchange.granted");
 	if (!must_wait_for_token(x))
 	{
 		exchange_set_state(x, EXCHANGE_GRANTED);	/* keeps the order: each is looked at once */
@@ -340,6 +343,7 @@ on_send(UpstreamCall *call)
 
 	x->slot_held = false;
 	limiter_sent(x->limit, LIMIT_PROXY, call->seen_at_us);
+	FAULT_POINT("exchange.sent");
 }
 
 static void
@@ -410,7 +414,9 @@ exchange_send(Exchange *x)
 	x->call.done = on_received;
 	x->call.cls = x;
 	x->asked_at = GetCurrentTimestamp();
-	if (origin == NULL || !build_headers(x, &refusal) || !upstream_start(x->engine->loop->upstream, &x->call))
+	FAULT_POINT("exchange.journalled");
+	if (origin == NULL || !build_headers(x, &refusal) || FAULT_FAILS("exchange.send") ||
+		!upstream_start(x->engine->loop->upstream, &x->call))
 	{
 		if (origin == NULL || x->call.headers != NULL)
 			refusal = (Refusal) {503, "not_ready", "the request could not be started", "Nothing was sent: try again later."};

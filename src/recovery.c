@@ -13,6 +13,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog.h"
+#include "fault_point.h"
 #include "follow.h"
 #include "journal.h"
 #include "mirror.h"
@@ -74,6 +75,7 @@ settle_body(void *arg)
 			r->error = "the record changed while it was re-read";
 		}
 	}
+	FAULT_IN_TXN("recovery.applied");
 	journal_retry_rows(r->id, r->state, r->error);
 }
 
@@ -160,6 +162,7 @@ on_reread(Errand *errand)
 {
 	Repair	   *r = errand->cls;
 
+	FAULT_POINT("recovery.reread");
 	if (errand->conv.failed)
 		repair_finish(r, JOURNAL_DEFERRED, arena_cstr(r->arena, str_of(errand->conv.error)));
 	else if (wants_refresh(r, &errand->conv.changes))
@@ -361,7 +364,10 @@ look_body(void *arg)
 	Look	   *look = arg;
 
 	if (clock_us() >= next_adopt_us)
+	{
 		journal_adopt_rows(orphans_before());
+		FAULT_IN_TXN("recovery.adopted");
+	}
 	if (clock_us() >= next_prune_us)
 		journal_prune_rows();
 	look->ndue = journal_due_rows(look->cx, RECOVERY_BATCH, &look->due, &look->next_ms);

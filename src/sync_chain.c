@@ -13,6 +13,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "fault_point.h"
 #include "follow.h"
 #include "reactor.h"
 #include "txn.h"
@@ -453,6 +454,7 @@ chain_take(Chain *chain, Errand *errand)
 	PageResult *result = &errand->conv.result;
 	const char *scope;
 
+	FAULT_POINT("page.received");
 	chain->page = errand;
 	chain->page_cursor = keep_str(chain, chain->page_cursor, errand->conv.page ? errand->conv.page->cursor : STR_NULL);
 	chain->saved = false;
@@ -505,6 +507,7 @@ save_in_txn(Chain *chain)
 	else if (job_saves_page(chain))
 		chain->void_state = !state_save_row(&chain->next, chain->bad_rows);
 	chain->saved = true;
+	FAULT_IN_TXN("page.saved");
 }
 
 static void
@@ -516,6 +519,7 @@ page_body(void *arg)
 	chain->saved = false;
 	if (item->nchanges > 0)
 		mirror_apply(&item, 1);
+	FAULT_IN_TXN("page.applied");
 	if (chain->part || (item->nchanges > 0 && item->verdict == MIRROR_REFRESH))
 		return;
 	if (chain->rounds == 0 && chain->job == CHAIN_SWEEP && !chain->scanning)
@@ -718,6 +722,7 @@ on_reread(Errand *errand)
 			chain_again(chain, why, retriable);
 		return;
 	}
+	FAULT_POINT("page.reread");
 	chain->targets = (ChangeList) {0};
 	chain->item = (MirrorItem)
 	{
@@ -786,6 +791,7 @@ chain_page_done(Chain *chain)
 {
 	Errand	   *parked = chain->parked;
 
+	FAULT_POINT("page.durable");
 	if (chain->void_state)
 	{
 		chain_end(chain);		/* the table is read anew, or was dropped */

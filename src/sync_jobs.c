@@ -11,6 +11,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "fault_point.h"
 #include "times.h"
 
 /*
@@ -423,6 +424,7 @@ finish_body(void *arg)
 	Chain	   *chain = arg;
 
 	chain->void_state = !state_save_row(&chain->next, chain->bad_rows);
+	FAULT_IN_TXN("page.finished");
 }
 
 bool

@@ -9,5 +9,6 @@ rc=0
 tools/check_unit.sh || rc=1
 tools/check_regress.sh || rc=1
 tools/check_e2e.sh || rc=1
+tools/check_faults.sh || rc=1
 [ "$rc" = 0 ] && echo "make test: all passed" || echo "make test: FAILED"
 exit "$rc"
