@@ -99,10 +99,18 @@ class Client:
         self.process.history.add(**line)
         self.process.requests += 1
         if 200 <= status < 300 and op.learn:
-            op.learn(json.loads(raw) if raw else None)
+            self.learn(op, raw)
         if line["error"]:
             await asyncio.sleep(0.02)
         return status
+
+    @staticmethod
+    def learn(op, raw):
+        try:
+            answer = json.loads(raw) if raw else None
+        except ValueError:
+            return                  # a fault of the stand-in broke its JSON
+        op.learn(answer)
 
     async def run(self):
         while not self.process.done:

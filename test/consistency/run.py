@@ -80,7 +80,8 @@ class Run:
 
     def set_up(self, api, fake):
         fake.reset(**({"empty": True, "custom": False} if api == "hubspot" else {"records": 0, "suppliers": 0}))
-        fake.config(limits="off")
+        # whether HubSpot's DELETE of a merged-away id deletes the survivor is not known; its 204 would not tell
+        fake.config(limits="off", **({"delete_merged": "ignore"} if api == "hubspot" else {}))
         self.cluster.sql("SELECT sequin.create_sync(%s, %s, credential => %s, config => %s, tables => %s, rate_limit => %s, upstream_url => %s)",
                          (api, api, TOKENS[api], self.config(api, LIVELY), TABLES[api],
                           "100000/1s, search:100000/1s" if api == "hubspot" else "100000/1s", fake.origin))
