@@ -2,7 +2,8 @@
  * sync_links.c - which records' associations are to be asked for next (sync_internal.h).
  *
  * Owns the ids of link readings: for a backfill or a sweep all records of one side, in the order of
- * the mirror's key, and for a sweep also what links name and the mirror does not have; after a poll the records that it brought.  Called by sync_jobs.c.
+ * the mirror's key, and for a sweep also what links name and the mirror does not have; after a poll the
+ * records that it brought.  Called by sync_jobs.c.
  */
 #include "sync_internal.h"
 

@@ -118,6 +118,8 @@ class Client:
             await self.send(op)
             if op.writes and self.rng.random() < self.process.orders["reads"]:
                 await self.look(op)
+            if think := self.process.orders["think"]:
+                await asyncio.sleep(self.rng.uniform(0, 2 * think))
 
     async def look(self, op):
         by_key = {}

@@ -16,7 +16,7 @@ WORKER, SYNC = "sequin_proxy worker", "sequin_proxy sync"
 class Killer:
     """A thread that kills until it is stopped.  What it does next comes from the seed; when, from the clock."""
 
-    def __init__(self, cluster, seed, every=(2.5, 5.0)):
+    def __init__(self, cluster, seed, every=(1.5, 3.5)):
         self.cluster = cluster
         self.rng = random.Random(f"{seed}/killer")
         self.every = every

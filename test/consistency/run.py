@@ -147,7 +147,8 @@ class Run:
         apis = {api: {"root": self.cluster.one("SELECT sequin.api_root(%s)", (api,)), "key": self.keys[api], "origin": side.fake.origin,
                       "token": TOKENS[api], "schema": api} for api, side in self.sides.items()}
         return {"seed": s.seed, "process": f"{number}.{p}", "first": self.numbers * 10_000_000, "ops": ops, "apis": apis, "hot": s.hot,
-                "clients": s.clients, "readers": 2, "reads": 0.6, "pause": 0.01, "direct": 0.03, "hang_up": 0.02 if s.kill else 0.005,
+                "clients": s.clients, "readers": 2, "reads": 0.6, "pause": 0.1 if s.kill else 0.01,
+                "think": 0.3 if s.kill else 0.0, "direct": 0.03, "hang_up": 0.02 if s.kill else 0.005,
                 "conninfo": f"host={self.cluster.dir} port={self.cluster.port} dbname=postgres user=postgres",
                 "history": self.files[-1]}
 
