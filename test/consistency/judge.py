@@ -146,7 +146,8 @@ class Judge:
             return "an answer without an error and without Sequin-Commit"
         if not arrivals:
             return "an answer of the API to what it never got"
-        if arrivals[0]["status"] != write["status"] or arrivals[0]["crc"] != write["crc"] and arrivals[0]["fault"] is None:
+        came = arrivals[0]
+        if (came["status"], came["crc"]) != (write["status"], write["crc"]) and came["fault"] in (None, "status"):
             return "not the answer that the API gave"
         changed = any(not c["implied"] for c in self.timeline.by_op.get(write["op"], ()))
         if changed and write["commit"] == "none":

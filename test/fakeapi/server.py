@@ -77,8 +77,11 @@ class ApiServer:
 			raise asyncio.CancelledError from None		# the body never arrived whole: entry.body stays None
 		marker = call.header(MARKER, None)
 		arrival = self.api.history.arrived(marker, entry)
-		response = await self._respond(request, call, entry, refused, marker)
-		self.api.history.answered(arrival, entry, response.body or b'')
+		response = None
+		try:
+			response = await self._respond(request, call, entry, refused, marker)
+		finally:
+			self.api.history.answered(arrival, entry, None if response is None else response.body or b'')
 		return response
 
 	async def _respond(self, request, call, entry, refused, marker):
