@@ -55,6 +55,30 @@ mirror_scan_ids(CatalogSync *sync, SchemaCollection *c, const char *after, Times
 	return (int) n;
 }
 
+/* Ids of link ends that the records' own table has not. */
+int
+mirror_scan_orphans(CatalogSync *sync, SchemaCollection *links, bool is_to, const char *after, int limit, char ***ids)
+{
+	SchemaCollection *end = schema_find(&sync->schema, str_of(is_to ? links->to : links->from));
+	MirrorTable *records = open_records(sync, end);
+	MirrorTable *t = records != NULL && links->enabled ? mirror_table_open(sync, links) : NULL;
+	Oid			types[] = {TEXTOID, INT8OID};
+	Datum		values[] = {CStringGetTextDatum(after ? after : ""), Int64GetDatum(limit)};
+	const char *column;
+	uint64		n;
+
+	if (t == NULL)
+		return 0;
+	column = quote_identifier(is_to ? links->to_column : links->from_column);
+	n = execute_as_owner(sync, mirror_table_plan(t, psprintf("SELECT DISTINCT l.%s FROM %s AS l WHERE l.%s OPERATOR(pg_catalog.>) $1 AND NOT EXISTS"
+															 " (SELECT FROM %s AS r WHERE r.id OPERATOR(pg_catalog.=) l.%s) ORDER BY 1 LIMIT $2",
+															 column, t->quoted, column, records->quoted, column), 2, types), values, NULL);
+	*ids = palloc(sizeof(char *) * (n + 1));
+	for (uint64 i = 0; i < n; i++)
+		(*ids)[i] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+	return (int) n;
+}
+
 static Datum
 times_array(const int64 *versions, int n)
 {

@@ -16,6 +16,9 @@
  */
 extern int	mirror_scan_ids(CatalogSync *sync, SchemaCollection *c, const char *after, TimestampTz before, int limit, char ***ids);
 
+/* The same of records that an association table names at this end, and that the record table does not have. */
+extern int	mirror_scan_orphans(CatalogSync *sync, SchemaCollection *links, bool is_to, const char *after, int limit, char ***ids);
+
 /* Of these records, those that the mirror lacks or has in an older version; indexes into ids. */
 extern int	mirror_scan_stale(CatalogSync *sync, SchemaCollection *c, const Str *ids, const int64 *versions, int n, int **stale);
 

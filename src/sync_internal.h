@@ -112,6 +112,7 @@ struct Chain
 	bool		part;			/* the item is a part of a page that failed as a whole: rows only */
 	bool		bad_rows;		/* the table refused some, and its state says so */
 	bool		void_state;		/* ... and was not: the table is read anew, or gone */
+	bool		orphans;		/* CHAIN_LINKS: all records were asked for, now link ends without a record */
 	char	  **ids;			/* CHAIN_LINKS, CHAIN_DIRTY: of the page in hand; palloc'd in cx */
 	int			nids;
 	bool		ids_are_to;

@@ -2,7 +2,8 @@
  * sync_links.c - which records' associations are to be asked for next (sync_internal.h).
  *
  * Owns the ids of link readings: for a backfill or a sweep all records of one side, in the order of
- * the mirror's key; after a poll the records that it brought.  Called by sync_jobs.c.
+ * the mirror's key, and for a sweep also what links name and the mirror does not have; after a poll the
+ * records that it brought.  Called by sync_jobs.c.
  */
 #include "sync_internal.h"
 
@@ -83,7 +84,7 @@ typedef struct LinksScan
 {
 	Chain	   *chain;
 	CatalogSync *sync;
-	SchemaCollection *side;
+	SchemaCollection *links;
 	int			most;
 } LinksScan;
 
@@ -92,8 +93,11 @@ scan_body(void *arg)
 {
 	LinksScan  *scan = arg;
 	Chain	   *chain = scan->chain;
+	const char *side = chain->ids_are_to ? scan->links->to : scan->links->from;
 	char	  **ids;
-	int			n = mirror_scan_ids(scan->sync, scan->side, chain->cursor, DT_NOEND, scan->most, &ids);
+	int			n = chain->orphans
+		? mirror_scan_orphans(scan->sync, scan->links, chain->ids_are_to, chain->cursor, scan->most, &ids)
+		: mirror_scan_ids(scan->sync, schema_find(&scan->sync->schema, str_of(side)), chain->cursor, DT_NOEND, scan->most, &ids);
 
 	chain->ids = MemoryContextAlloc(chain->cx, sizeof(char *) * (n + 1));
 	for (int i = 0; i < n; i++)
@@ -136,7 +140,7 @@ bool
 links_next_ids(Chain *chain, CatalogSync *sync, int most, TxnError *error)
 {
 	SchemaCollection *links = schema_find(&sync->schema, str_of(chain->table->state.collection));
-	LinksScan	scan = {chain, sync, NULL, most};
+	LinksScan	scan = {chain, sync, links, most};
 
 	if (links == NULL || links->kind != COLLECTION_LINKS)
 		return true;
@@ -156,6 +160,14 @@ links_next_ids(Chain *chain, CatalogSync *sync, int most, TxnError *error)
 	}
 	if (chain->pages == 0)
 		choose_side(chain, links);
-	scan.side = schema_find(&sync->schema, str_of(chain->ids_are_to ? links->to : links->from));
+	if (!txn_run(scan_body, &scan, 500, error))
+		return false;
+	if (chain->nids > 0 || chain->orphans || chain->table->state.phase != TABLE_LIVE)
+		return true;
+	/* a sweep's last: links of records that we do not have, which nobody else asks for */
+	chain->orphans = true;
+	if (chain->cursor != NULL)
+		pfree(chain->cursor);
+	chain->cursor = NULL;
 	return txn_run(scan_body, &scan, 500, error);
 }

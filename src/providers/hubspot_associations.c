@@ -138,29 +138,63 @@ answered_labels(const JsonDoc *doc, uint32_t item)
 	return LABELLED_NO;
 }
 
+/*
+ * The pair that the answer (or one of its results) names, in the path's direction: after a merge other ids than
+ * were asked for.  False: it names none.
+ */
+static bool
+answered_pair(const HubspotDecoder *d, const HubspotEnds *ends, uint32_t item, Str *from_id, Str *to_id)
+{
+	const JsonDoc *doc = &d->response;
+	uint32_t	spec = json_get(doc, item, "associationSpec");
+	Str			from = hubspot_id_at(doc, item, "fromObjectId");
+	Str			to = hubspot_id_at(doc, item, "toObjectId");
+	const char *type = hubspot_collection(d->view->schema, json_text_at(doc, item, "fromObjectTypeId"));
+	long		type_id;
+	bool		back = type != NULL && !str_is(ends->from, type);
+
+	if (from.p == NULL || to.p == NULL)
+	{
+		from = end_id(doc, item, "from");
+		to = end_id(doc, item, "to");
+		if (!hubspot_type_number(hubspot_id_at(doc, spec, "associationTypeId"), &type_id))
+			return false;
+		back = hubspot_link_type(ends->link, type_id, ends->from) == NULL;
+	}
+	if (from.p == NULL || to.p == NULL)
+		return false;
+	*from_id = back ? to : from;
+	*to_id = back ? from : to;
+	return true;
+}
+
 static void
 decode_single(HubspotDecoder *d, const HubspotEnds *ends)
 {
 	const Str  *args = d->route->args;
 	Str			id = args[ARG_ID];
+	Str			to_id = args[ARG_TO_ID];
+	uint32_t	result;
 	Str			answered;
 
 	if (d->unreadable)
 	{
-		add_pair(d, CHANGE_REREAD, ends, id, args[ARG_TO_ID]);
+		add_pair(d, CHANGE_REREAD, ends, id, to_id);
 		return;
 	}
 	switch ((HubspotOp) d->route->op)
 	{
 		case HUBSPOT_LINK_PUT:
-			link_pair(d, ends, id, args[ARG_TO_ID],
+			answered_pair(d, ends, 0, &id, &to_id);
+			link_pair(d, ends, id, to_id,
 					  hubspot_more_labelled(answered_labels(&d->response, 0), hubspot_specs_labelled(&d->request, ends, 0, d->response.count > 0)));
 			break;
 		case HUBSPOT_LINK_PUT_DEFAULT:
-			/* accepted, but nothing was linked: see what is there */
-			link_pair(d, ends, id, args[ARG_TO_ID],
-					  json_first(&d->response, json_get(&d->response, 0, "results")) != JSON_NONE ? LABELLED_NO
-					  : LABELLED_UNKNOWN);
+			/* without a result it was accepted, but nothing was linked: see what is there */
+			result = json_first(&d->response, json_get(&d->response, 0, "results"));
+			if (result != JSON_NONE)
+				answered_pair(d, ends, result, &id, &to_id);
+			link_pair(d, ends, id, to_id, result != JSON_NONE ? LABELLED_NO : LABELLED_UNKNOWN);
 			break;
 		case HUBSPOT_LINK_PUT_TYPE:
 			/* it answers with the object, which after a merge has another id than was asked for */

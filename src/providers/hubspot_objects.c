@@ -396,6 +396,18 @@ inputs_link(const HubspotDecoder *d, uint32_t inputs)
 	return false;
 }
 
+/* Two inputs named one record, one of them by an id that was merged away: which of them came last is not told. */
+static bool
+is_told_twice(const HubspotDecoder *d, const HubspotMatch *matches, int n, int which)
+{
+	Str			id = hubspot_id_at(&d->response, matches[which].result, "id");
+
+	for (int i = 0; i < n; i++)
+		if (i != which && str_eq(id, hubspot_id_at(&d->response, matches[i].result, "id")))
+			return true;
+	return false;
+}
+
 static void
 decode_result(HubspotDecoder *d, const HubspotMatch *match, uint32_t inputs, bool linked)
 {
@@ -433,10 +445,14 @@ decode_batch(HubspotDecoder *d)
 		d->nomem = true;
 	for (int i = 0; i < n && !d->nomem; i++)
 	{
-		if (hubspot_id_at(&d->response, matches[i].result, "id").p != NULL)
-			decode_result(d, &matches[i], inputs, linked);
-		else
+		Str			id = hubspot_id_at(&d->response, matches[i].result, "id");
+
+		if (id.p == NULL)
 			d->unreadable = true;
+		else if (is_told_twice(d, matches, n, i))
+			reread(d, id, true);
+		else
+			decode_result(d, &matches[i], inputs, linked);
 	}
 	if (d->unreadable)
 		reread_inputs(d, inputs);

@@ -195,9 +195,30 @@ hubspot_reread(Conversation *conv, const Change *targets, int ntargets)
 
 /* ---- answers ---- */
 
+/*
+ * What the record has swallowed is gone, whatever ids the merge named: one that was merged away earlier stands for
+ * the record that it is in, and the answer does not say so.
+ */
+static bool
+delete_merged(Conversation *conv, const RecordBatch *batch, Str rest, Str survivor)
+{
+	while (rest.n > 0)
+	{
+		const char *end = memchr(rest.p, ';', rest.n);
+		Str			id = {rest.p, end != NULL ? (size_t) (end - rest.p) : rest.n};
+
+		rest = end != NULL ? (Str) {end + 1, rest.n - id.n - 1} : STR_NULL;
+		if (hubspot_is_number(id) && !str_eq(id, survivor) &&
+			change_add(&conv->changes, conv->arena, CHANGE_DELETE, batch->collection, id) == NULL)
+			return out_of_memory(conv);
+	}
+	return true;
+}
+
 static bool
 add_record(Conversation *conv, const RecordBatch *batch, const JsonDoc *doc, uint32_t record, Str id)
 {
+	uint32_t	properties = json_get(doc, record, "properties");
 	bool		archived = json_is_true(doc, json_get(doc, record, "archived"));
 	Change	   *change = change_add(&conv->changes, conv->arena, archived ? CHANGE_DELETE : CHANGE_UPSERT,
 									batch->collection, id);
@@ -209,8 +230,9 @@ add_record(Conversation *conv, const RecordBatch *batch, const JsonDoc *doc, uin
 		return true;
 	change->created_at_us = hubspot_time_at(doc, record, "createdAt");
 	change->updated_at_us = hubspot_time_at(doc, record, "updatedAt");
-	return hubspot_add_properties(change, conv->arena, batch->c, doc, json_get(doc, record, "properties"), &unknown) ||
-		out_of_memory(conv);
+	if (!hubspot_add_properties(change, conv->arena, batch->c, doc, properties, &unknown))
+		return out_of_memory(conv);
+	return !batch->with_links || delete_merged(conv, batch, json_text(doc, json_get(doc, properties, HUBSPOT_MERGED_IDS)), id);
 }
 
 static bool

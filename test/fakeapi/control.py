@@ -2,12 +2,14 @@
 
 Never counted, judged, logged or faulted.  Each port has its own plane for its own API.
 """
+from .jitter import Jitter
 from .message import Call, Reply
 
 
 def _reset(server, body):
 	"""Fresh seeded state, no faults, an empty log, default configuration."""
 	server.faults.clear()
+	server.jitter = None
 	server.log.clear()
 	server.limits.reset()
 	server.api.reset(body)
@@ -47,6 +49,15 @@ def _fault(server, body):
 	return {'ids': [server.faults.add(spec).number for spec in specs]}
 
 
+def _jitter(server, body):
+	server.jitter = Jitter(body) if body else None
+	return {'ok': True}
+
+
+def _history(server, call):
+	return server.api.history.to_json(int(call.arg('changes', 0)), int(call.arg('arrivals', 0)))
+
+
 def _log(server, call):
 	return server.log.to_json(int(call.arg('since', 0)), call.arg('brief') is not None)
 
@@ -66,6 +77,11 @@ def handle(server, call):
 		'POST fault': lambda: _fault(server, body),
 		'GET fault': lambda: {'faults': [f.to_json() for f in server.faults.faults]},
 		'DELETE fault': lambda: server.faults.clear() or {'ok': True},
+		'POST jitter': lambda: _jitter(server, body),
+		'DELETE jitter': lambda: _jitter(server, None),
+		'POST history': lambda: server.api.history.start(server.api.everything()) or {'ok': True},
+		'GET history': lambda: _history(server, call),
+		'DELETE history': lambda: server.api.history.stop() or {'ok': True},
 		'GET log': lambda: _log(server, call),
 		'DELETE log': lambda: server.log.clear() or {'ok': True},
 		'GET config': lambda: _show_config(server),

@@ -15,6 +15,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from . import control, faults
 from .limits import Limits
+from .history import MARKER
 from .log import RequestLog, text
 from .message import ApiError, Call, Reply
 
@@ -47,6 +48,7 @@ class ApiServer:
 		self.api = api
 		self.log = RequestLog()
 		self.faults = faults.FaultList()
+		self.jitter = None
 		self.limits = Limits(api.DEFAULT_LIMITS, api.PENALTY)
 
 	async def listen(self, port, tls=None):
@@ -73,12 +75,24 @@ class ApiServer:
 			call.body = entry.body = await request.read()
 		except (web.RequestPayloadError, ConnectionError):
 			raise asyncio.CancelledError from None		# the body never arrived whole: entry.body stays None
-		return await self._respond(request, call, entry, refused)
+		marker = call.header(MARKER, None)
+		arrival = self.api.history.arrived(marker, entry)
+		response = None
+		try:
+			response = await self._respond(request, call, entry, refused, marker)
+		finally:
+			self.api.history.answered(arrival, entry, None if response is None else response.body or b'')
+		return response
 
-	async def _respond(self, request, call, entry, refused):
-		fault = self.faults.take(call)
+	async def _respond(self, request, call, entry, refused, marker):
+		before, after, fault = self.jitter.plan(marker) if self.jitter else (0, 0, None)
+		if before:
+			await asyncio.sleep(before)
+		fault = self.faults.take(call) or fault
 		if fault is None:
 			reply = self.answer(call, entry, refused)
+			if after:
+				await asyncio.sleep(after)
 			entry.status = reply.status
 			entry.done = time.monotonic()
 			return self._response(reply)
@@ -108,6 +122,7 @@ class ApiServer:
 	def answer(self, call, entry=None, refused=None, trusted=False):
 		"""The API's own reply.  `trusted`: an out-of-band edit, no authentication, no limit."""
 		before = self.api.version
+		self.api.history.marker = call.header(MARKER, None)
 		try:
 			if not trusted:
 				self.api.authorize(call)
@@ -120,6 +135,7 @@ class ApiServer:
 			reply = Reply(500, {'message': 'bug in the fake API', 'trace': bug})
 			if entry:
 				entry.bug = bug
+		self.api.history.marker = None
 		if entry:
 			entry.applied = reply.status < 300
 			entry.changed = self.api.version != before

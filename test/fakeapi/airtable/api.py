@@ -2,6 +2,7 @@
 import re
 
 from .. import oauth
+from ..history import History
 from ..message import ApiError, Clock
 from . import edits, errors, listing, meta, records, seed, webhooks
 
@@ -9,6 +10,7 @@ APP = re.compile(r'^app[A-Za-z0-9]{14}$')
 REC = re.compile(r'^rec[A-Za-z0-9]{14}$')
 SCOPES = ['data.records:read', 'data.records:write', 'data.recordComments:read', 'data.recordComments:write',
 		  'schema.bases:read', 'schema.bases:write', 'webhook:manage']
+LINKED = {'multipleRecordLinks', 'multipleAttachments'}
 DEFAULT_CONFIG = {
 	'tokens': ['patFakeToken00001.secret'], 'scopes': SCOPES, 'billing_exceeded': False, 'forbidden_bases': [],
 	'iterator_ttl_s': 300, 'attachment_delay_ms': 1500, 'payload_retention_s': 604800, 'inverse_bumps': True,
@@ -25,6 +27,7 @@ class Airtable:
 	PENALTY = 30.0
 
 	def __init__(self):
+		self.history = History()
 		self.reset({})
 
 	def reset(self, given):
@@ -32,12 +35,38 @@ class Airtable:
 		self.config = {k: list(v) if isinstance(v, list) else v for k, v in DEFAULT_CONFIG.items()}
 		self.clock = Clock()
 		self.oauth = oauth.TokenOffice('/oauth2/v1/token', basic=True, rotates=True, config=self.config)
+		self.history.stop()
 		self.bases, self.iterators, self.attachments, self.compiled, self.partial = {}, {}, {}, {}, []
 		self.configure(given.get('config', {}))
 		seed.plant(self, given)
 		self.configure({})
 		for base in self.bases.values():
-			base.on_change = lambda b, change: webhooks.record_change(self, b, change)
+			base.on_change = self._changed
+
+	def _changed(self, base, change):
+		webhooks.record_change(self, base, change)
+		if self.history.on:
+			for touched in (change.created, change.changed):
+				for table_id, ids in touched.items():
+					for rid in ids:
+						self.history.note(table_id, rid, self._shown(base.tables[table_id], rid))
+			for table_id, ids in change.destroyed.items():
+				for rid in ids:
+					self.history.note(table_id, rid, None)
+
+	@staticmethod
+	def _shown(table, rid):
+		"""A record's plain cells by field name; the computed ones and links are others' business."""
+		record = table.records.get(rid)
+		return None if record is None else {f.name: record.cells.get(f.id) for f in table.fields.values()
+											if not f.computed and f.kind not in LINKED}
+
+	def everything(self):
+		"""What there is, for history.py."""
+		for base in self.bases.values():
+			for table in base.tables.values():
+				for rid in table.records:
+					yield table.id, rid, self._shown(table, rid)
 
 	def configure(self, given):
 		unknown = set(given) - set(DEFAULT_CONFIG)

@@ -6,6 +6,7 @@ import re
 import uuid
 
 from .. import oauth
+from ..history import History
 from ..message import ApiError, Clock
 from . import batch, edits, errors, link_api, links, meta, objects, search, seed, store, types
 
@@ -34,6 +35,7 @@ class HubSpot:
 	ECHO_PATCH = ('hs_full_name_or_email', 'hs_is_unworked', 'hs_projected_amount')
 
 	def __init__(self):
+		self.history = History()
 		self.reset({})
 
 	def reset(self, given):
@@ -43,7 +45,8 @@ class HubSpot:
 		self.oauth = oauth.TokenOffice('/oauth/v1/token', basic=False, rotates=False, config=self.config)
 		self.configure(given.get('config', {}))
 		self.types = types.TypeTable()
-		self.store = store.Store(self.types, self.clock, self.config)
+		self.history.stop()
+		self.store = store.Store(self.types, self.clock, self.config, self.history)
 		self.links = self.store.links = links.Links(self.types, self.store)
 		self.owners, self.pipelines = [], {}
 		self.custom_count = self.stage_count = self.used_today = 0
@@ -217,4 +220,10 @@ class HubSpot:
 	def state(self, args):
 		return edits.state(self, args)
 
-
+	def everything(self):
+		"""What there is, for history.py."""
+		for kind in self.types.by_id.values():
+			for record in self.store.of(kind).values():
+				if not record.archived:
+					yield kind.id, record.id, self.store.shown(record)
+		yield from self.links.everything()

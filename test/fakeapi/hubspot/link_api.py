@@ -172,13 +172,15 @@ def _read_v3(api, call, version, source, target):
 	def work(item):
 		record = api.store.get(source, item.get('id'))
 		to = [{'id': oid, 'type': d.name} for oid, ds in api.links.to(record, target) for d in ds]
+		if record.id != str(item['id']):
+			_none_found(item)
 		return [{'from': {'id': str(item['id'])}, 'to': to}] if to else _none_found(item)
 	results, problems = _each(batch.inputs(api, call, READ_MOST), work)
 	return batch.response(api, results, problems, 200, version)
 
 
 def _none_found(item):
-	"""An id without associations is an error entry of a 207, not a failure (A9)."""
+	"""An id without associations, or merged away (A6), is an error entry of a 207, not a failure (A9)."""
 	raise errors.error(404, f'No associations found for id {item.get("id")}', 'OBJECT_NOT_FOUND',
 					   subCategory='crm.associations.NO_ASSOCIATIONS_FOUND')
 
@@ -231,7 +233,7 @@ def _read(api, call, version, source, target):
 	def work(item):
 		record = api.store.get(source, item.get('id'))
 		page, paging = _page(_near(api, version, record, target), item.get('after'), limit, 'toObjectId')
-		if not page:
+		if not page or record.id != str(item['id']):
 			_none_found(item)
 		out = {'from': {'id': str(item['id'])}, 'to': page}
 		if paging:

@@ -150,7 +150,27 @@ class Links:
 			self._drop_exclusive(record, other, d)
 			self._hold(record, other, d.id)
 			self._hold(other, record, d.inverse)
+		self._note((record.kind.id, record.id), (other.kind.id, other.id))
 		self._changed(record, other)
+
+	def _note(self, one, two, implied=False):
+		"""Tell history.py how a pair is now."""
+		if self.store.history.on:
+			one, two = sorted((one, two), key=lambda end: (end[0], int(end[1])))
+			self.store.history.note(f'{one[0]}:{two[0]}', f'{one[1]}:{two[1]}', self._shown(one, two), implied)
+
+	def _shown(self, one, two):
+		held = self.near.get(one, {}).get(two)
+		if held is None:
+			return None
+		labels = {self.defs[x].label for x in held | self.near[two][one]} - {None}
+		return {'labels': ';'.join(sorted(labels))}
+
+	def everything(self):
+		for one, others in self.near.items():
+			for two in others:
+				if (one[0], int(one[1])) <= (two[0], int(two[1])):
+					yield f'{one[0]}:{two[0]}', f'{one[1]}:{two[1]}', self._shown(one, two)
 
 	def replace(self, record, other, link_types):
 		self.remove(record, other)
@@ -171,11 +191,13 @@ class Links:
 			if d.id in held and oid != other.id:
 				held.discard(d.id)
 				self.near[(t, oid)][mine].discard(d.inverse)
+				self._note(mine, (t, oid), implied=True)
 
 	def remove(self, record, other):
 		"""Remove a pair with all its labels."""
 		for a, b in ((record, other), (other, record)):
 			self.near.get((a.kind.id, a.id), {}).pop((b.kind.id, b.id), None)
+		self._note((record.kind.id, record.id), (other.kind.id, other.id))
 		self._changed(record, other)
 
 	def remove_types(self, record, other, link_types):
@@ -185,6 +207,7 @@ class Links:
 		for d in link_types:
 			self.held(record, other).discard(d.id)
 			self.held(other, record).discard(d.inverse)
+		self._note((record.kind.id, record.id), (other.kind.id, other.id))
 		return self._changed(record, other)
 
 	def forget(self, record):
@@ -192,6 +215,7 @@ class Links:
 		mine = (record.kind.id, record.id)
 		for t, oid in list(self.near.pop(mine, {})):
 			self.near.get((t, oid), {}).pop(mine, None)
+			self._note(mine, (t, oid))
 
 	def move(self, record, into):
 		"""Merge: links of a swallowed record go to the survivor."""

@@ -158,14 +158,16 @@ def patch(api, call, kind, key):
 	return Reply(200, echoed(api, record, values))
 
 
+def _ignores(api, kind, key):
+	"""Is this a merged-away id that deletes do not follow?"""
+	return str(key) in api.store.merged.get(kind.id, {}) and api.config['delete_merged'] != 'survivor'
+
+
 def delete(api, _call, kind, key):
 	"""Archive.  Unknown ids answer 204 too, unless `delete_missing` is 404."""
 	if not key.isdigit():
 		raise errors.not_found(key)
-	merged = key in api.store.merged.get(kind.id, {})
-	record = api.store.find(kind, key)
-	if merged and api.config['delete_merged'] != 'survivor':
-		record = None
+	record = None if _ignores(api, kind, key) else api.store.find(kind, key)
 	if record is None and api.config['delete_missing'] == 404:
 		raise errors.not_found(key)
 	if record is not None:
@@ -184,7 +186,7 @@ def gdpr_delete(api, call, kind):
 	"""204 whatever happens; an unknown e-mail address is only block-listed (A7)."""
 	body = api.body(call)
 	key, prop = body.get('objectId'), body.get('idProperty')
-	record = api.store.find(kind, key, prop)
+	record = None if _ignores(api, kind, key) else api.store.find(kind, key, prop)
 	if record is not None:
 		api.store.purge(record)
 	elif prop == 'email':

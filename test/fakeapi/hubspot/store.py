@@ -58,9 +58,10 @@ def _calculated(record):
 class Store:
 	"""All records of the account."""
 
-	def __init__(self, types, clock, config):
+	def __init__(self, types, clock, config, history):
 		self.types = types
 		self.clock = clock
+		self.history = history
 		self.config = config
 		self.version = 0
 		self.records = {}			# type id -> {id: Record}
@@ -198,9 +199,15 @@ class Store:
 		"""Show the record's present state to searches after the lag."""
 		self.version += 1
 		seen = None if record.archived else dict(record.props)
+		if self.history.on:
+			self.history.note(record.kind.id, record.id, None if record.archived else self.shown(record))
 		if not self.config['search_lag_ms']:
 			record.versions.clear()
 		record.versions.append((time.monotonic(), seen))
+
+	@staticmethod
+	def shown(record):
+		return {**record.props, 'updatedAt': record.updated}
 
 	def index_of(self, kind, cutoff):
 		"""(record, properties) of all that a search may see, ghosts of deleted records included."""
