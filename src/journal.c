@@ -342,15 +342,17 @@ journal_polled_row(int64 id, const char *collection, int64 margin_ms)
 }
 
 int
-journal_adopt_rows(TimestampTz before)
+journal_adopt_rows(TransactionId first_xid, int64 longest_ms)
 {
-	Oid			types[] = {TIMESTAMPTZOID};
-	Datum		args[] = {TimestampTzGetDatum(before)};
+	Oid			types[] = {XIDOID, INT8OID};
+	Datum		args[] = {TransactionIdGetDatum(first_xid), Int64GetDatum(longest_ms)};
 
 	if (SPI_execute_with_args("UPDATE sequin.write_log SET state = 'deferred', next_attempt_at = pg_catalog.now(), "
 							  "error = 'it was cut off before its answer was committed' "
-							  "WHERE state OPERATOR(pg_catalog.=) 'intent' AND at OPERATOR(pg_catalog.<) $1",
-							  1, types, args, NULL, false, 0) != SPI_OK_UPDATE)
+							  "WHERE state OPERATOR(pg_catalog.=) 'intent' AND (pg_catalog.age(xmin) OPERATOR(pg_catalog.>) pg_catalog.age($1) "
+							  "  OR pg_catalog.abs(EXTRACT(epoch FROM pg_catalog.now() OPERATOR(pg_catalog.-) at)) "
+							  "    OPERATOR(pg_catalog.>) ($2 OPERATOR(pg_catalog./) 1000))",
+							  2, types, args, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "sequin_proxy: could not read the journal");
 	return (int) SPI_processed;
 }

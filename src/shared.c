@@ -10,6 +10,7 @@
 
 #include <signal.h>
 
+#include "access/transam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
@@ -40,7 +41,6 @@ shared_init(void)
 	if (found)
 		return;
 	memset(shared, 0, sizeof(SharedState));
-	shared->started_at = GetCurrentTimestamp();
 	pg_atomic_init_u64(&shared->generation, 1);
 	pg_atomic_init_u32(&shared->stop_for_drop, InvalidOid);
 	pg_atomic_init_u32(&shared->kick, 0);
@@ -108,6 +108,7 @@ void
 shared_claim_slot(int slot)
 {
 	WorkerSlot *mine = &shared->slots[slot];
+	TransactionId next = ReadNextTransactionId();
 	int			holder;
 
 	SpinLockAcquire(&shared->mutex);
@@ -125,6 +126,8 @@ shared_claim_slot(int slot)
 	SpinLockAcquire(&shared->mutex);
 	mine->pid = MyProcPid;
 	mine->latch = MyLatch;
+	if (!TransactionIdIsValid(shared->first_xid))
+		shared->first_xid = next;
 	SpinLockRelease(&shared->mutex);
 	shared_my_slot = slot;
 }

@@ -72,7 +72,7 @@ typedef struct RefusedToken
 
 typedef struct SharedState
 {
-	TimestampTz started_at;			/* when this shared memory was made: at the postmaster's start and after a crash */
+	TransactionId first_xid;		/* no older transaction is of a worker that lives (in this shared memory); 0: none was here yet */
 	pg_atomic_uint64 generation;	/* bumped at the commit of every configuration change */
 	pg_atomic_uint32 stop_for_drop;	/* OID of the database that is being dropped; 0: none */
 	pg_atomic_uint32 kick;			/* bumped to ask the sync process for a look at its work at once */

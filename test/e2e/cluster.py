@@ -36,9 +36,14 @@ def wait_until(what, condition, timeout=20.0, interval=0.02):
 
 
 class Cluster:
-    """One cluster in a temporary directory; start it with `with Cluster(...)` or start()/destroy()."""
+    """One cluster in a temporary directory; start it with `with Cluster(...)` or start()/destroy().
 
-    def __init__(self, workers=1, database="postgres", settings=None):
+    env: added to the environment of the server; wrapper: a command that starts pg_ctl (["unshare", ...]).
+    """
+
+    def __init__(self, workers=1, database="postgres", settings=None, env=None, wrapper=()):
+        self.env = env
+        self.wrapper = list(wrapper)
         self.bin = os.environ["SEQUIN_PREFIX_BIN"]
         self.dir = tempfile.mkdtemp(prefix="sequin_test_", dir="/tmp")
         self.data = os.path.join(self.dir, "data")
@@ -59,10 +64,13 @@ class Cluster:
             "sequin_proxy.database": f"'{database}'",
             **(settings or {}),
         }
+        self.make_data()
+        self.write_settings()
+
+    def make_data(self):
         subprocess.run(
             [f"{self.bin}/initdb", "-D", self.data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-N"],
             check=True, stdout=subprocess.DEVNULL)
-        self.write_settings()
 
     def write_settings(self):
         with open(os.path.join(self.data, "postgresql.auto.conf"), "w", encoding="utf-8") as f:
@@ -77,8 +85,8 @@ class Cluster:
         subprocess.run([f"{self.bin}/pg_ctl", "-D", self.data, "reload"], check=True, stdout=subprocess.DEVNULL)
 
     def start(self, extension=True):
-        started = subprocess.run([f"{self.bin}/pg_ctl", "-D", self.data, "-l", self.log_path, "-w", "-t", "60", "start"],
-                                 stdout=subprocess.DEVNULL)
+        started = subprocess.run([*self.wrapper, f"{self.bin}/pg_ctl", "-D", self.data, "-l", self.log_path, "-w", "-t", "60", "start"],
+                                 stdout=subprocess.DEVNULL, env={**os.environ, **(self.env or {})})
         if started.returncode != 0:
             raise AssertionError("the cluster does not start:\n" + self.log()[-3000:])
         if extension:
@@ -163,3 +171,35 @@ class Cluster:
                 return False
 
         wait_until("the proxy listens", listening)
+
+
+class Standby(Cluster):
+    """A streaming standby of a running primary, with ports of its own; promote() makes it the primary."""
+
+    def __init__(self, primary, name="standby"):
+        self.primary = primary
+        self.name = name
+        super().__init__(settings={k: v for k, v in primary.settings.items()
+                                   if k not in ("port", "unix_socket_directories", "sequin_proxy.port", "synchronous_standby_names")})
+
+    def make_data(self):
+        subprocess.run([f"{self.bin}/pg_basebackup", "-D", self.data, "-h", self.primary.dir, "-p", str(self.primary.port), "-U", "postgres",
+                        "-c", "fast", "-X", "stream", "--no-sync"], check=True, stdout=subprocess.DEVNULL)
+        self.settings["primary_conninfo"] = (f"'host={self.primary.dir} port={self.primary.port} user=postgres "
+                                             f"application_name={self.name}'")
+        self.be_standby()
+
+    def be_standby(self):
+        with open(os.path.join(self.data, "standby.signal"), "w", encoding="ascii"):
+            pass
+
+    def start(self, extension=False):
+        super().start(extension=False)
+        return self
+
+    def wait_streaming(self):
+        wait_until("the standby streams", lambda: self.primary.one(
+            "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name = %s", (self.name,)) == 1)
+
+    def promote(self):
+        subprocess.run([f"{self.bin}/pg_ctl", "-D", self.data, "-w", "-t", "60", "promote"], check=True, stdout=subprocess.DEVNULL)
