@@ -5,9 +5,6 @@ standby is promoted.  Its tests then ask what the drill left; the later ones go 
 """
 
 import http.client
-import json
-import os
-import signal
 import socket
 import threading
 import time
@@ -204,3 +201,97 @@ def test_the_new_primary_commits(drill):
     assert (a.status, a.commit) == (201, "committed")
     assert drill.sync.row("contact", a.json["id"]) is not None
     assert drill.took < 5
+
+
+# ---- a synchronous standby that is not there, and one that comes back ----
+
+@pytest.fixture
+def alone(drill):
+    """The new primary, told to wait for a standby that nobody knows; commit_timeout is 300 ms."""
+    c = drill.standby
+    c.set(synchronous_standby_names="'nobody'")
+    yield drill
+    if c.running():
+        c.set(synchronous_standby_names="''")
+
+
+def timed(call):
+    began = time.monotonic()
+    return call(), time.monotonic() - began
+
+
+def test_without_its_standby_a_new_write_is_refused_before_it_is_sent_and_reads_go_on(alone):
+    sync = alone.sync
+    sync.fake.clear_log()
+
+    def refused():
+        a, took = timed(lambda: create(sync.client, "refused@example.com"))
+        assert (a.status, a.error, a.json["error"]["sent_upstream"]) == (503, "not_ready", False)
+        assert took < 3
+        return took > 0.2
+    wait_until("the standby is waited for, as long as commit_timeout", refused)
+    assert [e for e in sync.fake.log() if e["method"] == "POST"] == []
+    assert sync.client.get(CONTACTS + "?limit=1").status == 200
+    assert "the synchronous standby has not confirmed it" in alone.standby.log()
+
+
+def standing_write(drill, firstname, while_at_the_api):
+    """A write that is at the API while that is done; then its answer comes."""
+    sync, c = drill.sync, drill.standby
+    c.set(synchronous_standby_names="''")
+    wait_until("no standby is waited for", lambda: create(sync.client, f"{firstname}@example.com").commit == "committed")
+    sync.fake.fault("delay", method="PATCH", delay_ms=1500, delay_after=True)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(lambda: quiet(lambda: sync.client.patch(f"{CONTACTS}/{drill.late}", {"properties": {"firstname": firstname}})))
+        wait_until("it is at the API", lambda: c.one("SELECT sum(in_flight) FROM sequin.proxy_stats") == 1)
+        while_at_the_api()
+        return future.result()
+
+
+def test_an_accepted_write_that_the_standby_does_not_confirm_is_deferred_not_committed(drill):
+    c = drill.standby
+    a = standing_write(drill, "unconfirmed", lambda: c.set(synchronous_standby_names="'nobody'"))
+    assert (a.status, a.commit) == (200, "deferred")
+    assert drill.sync.row("contact", drill.late)["firstname"] == "unconfirmed"      # it stands here
+    c.set(synchronous_standby_names="''")
+    wait_until("commits are confirmed again", lambda: create(drill.sync.client, f"{time.monotonic_ns()}@example.com").commit == "committed")
+
+
+def test_a_wait_for_the_standby_that_an_administrator_cancels_is_no_commit(drill):
+    """PostgreSQL only warns then; the answer must not say `committed`."""
+    c = drill.standby
+    c.set(sequin_proxy__commit_timeout="'30s'")
+
+    def cancel():
+        c.set(synchronous_standby_names="'nobody'")
+        wait_until("the worker waits for the standby", lambda: c.one(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND backend_type = 'sequin_proxy worker'") == 1)
+        c.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE backend_type = 'sequin_proxy worker'")
+    a = standing_write(drill, "cancelled", cancel)
+    assert (a.status, a.commit) == (200, "deferred")
+    c.set(synchronous_standby_names="''")
+
+
+def test_a_stop_with_many_writes_that_wait_for_the_standby_is_quick_and_calls_none_committed(drill):
+    """Ends the drill: afterwards the new primary is a standby again, and has no workers."""
+    c, sync = drill.standby, drill.sync
+    c.set(sequin_proxy__commit_timeout="'30s'", synchronous_standby_names="''")
+    sync.fake.clear_log()
+    wait_until("it commits", lambda: create(sync.client, f"{time.monotonic_ns()}@example.com").commit == "committed")
+    sync.fake.fault("delay", method="PATCH", times=-1, delay_ms=600, delay_after=True)
+    with ThreadPoolExecutor(30) as pool:
+        futures = [pool.submit(lambda i=i: quiet(lambda: sync.client.patch(f"{CONTACTS}/{i}", {"properties": {"firstname": "stop"}})))
+                   for i in list(drill.acknowledged)[:30]]
+        wait_until("they are at the API", lambda: c.one("SELECT sum(in_flight) FROM sequin.proxy_stats") == 30)
+        c.set(synchronous_standby_names="'nobody'")
+        wait_until("the worker waits for the standby", lambda: c.one(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND backend_type = 'sequin_proxy worker'") == 1)
+        _, took = timed(lambda: c.stop("fast"))
+        answers = [f.result() for f in futures]
+    sync.fake.ctl("DELETE", "fault")
+    assert took < 5
+    assert len(answers) == 30 and {a and (a.commit or a.error) for a in answers} <= {"deferred", "shutting_down", None}
+    assert sum(a is not None and a.commit == "deferred" for a in answers) > 0
+    c.be_standby()
+    c.start()
+    assert drill.look_at_standby() | {"said": []} == {"workers": 0, "listening": 0, "open": False, "said": []}
