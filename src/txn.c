@@ -107,7 +107,7 @@ commit_guarded(void)
 	}
 	guard_fired = false;
 	guard_ticks = 0;
-	guard_most_ticks = Max(setting_commit_timeout / GUARD_INTERVAL_MS, 1);
+	guard_most_ticks = (setting_commit_timeout + GUARD_INTERVAL_MS - 1) / GUARD_INTERVAL_MS;
 	enable_timeout_every(guard_timeout, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), GUARD_INTERVAL_MS),
 						 GUARD_INTERVAL_MS);
 	CommitTransactionCommand();

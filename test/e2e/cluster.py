@@ -73,9 +73,12 @@ class Cluster:
             check=True, stdout=subprocess.DEVNULL)
 
     def write_settings(self):
-        with open(os.path.join(self.data, "postgresql.auto.conf"), "w", encoding="utf-8") as f:
+        """At once: a process that reads the file for an earlier reload must not meet half of it."""
+        path = os.path.join(self.data, "postgresql.auto.conf")
+        with open(path + ".new", "w", encoding="utf-8") as f:
             for name, value in self.settings.items():
                 f.write(f"{name} = {value}\n")
+        os.replace(path + ".new", path)
 
     def set(self, **settings):
         """Changes settings (double underscore for the dot) and reloads."""
