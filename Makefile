@@ -50,6 +50,9 @@ check-regress: all
 fuzz:
 	@tools/fuzz.sh $(SECONDS)
 
+check-asan: all
+	@tools/check_asan.sh
+
 soak: all
 	@tools/soak.sh
 

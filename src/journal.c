@@ -20,6 +20,9 @@
 
 /* Settled rows are kept so long; deferred and failed ones until somebody deals with them. */
 #define JOURNAL_RETENTION "30 days"
+/* Longest time to the next attempt. */
+#define MAX_BACKOFF_S 300
+#define MAX_BACKOFF_TEXT "300"
 
 static const char *const state_names[] = {
 	[JOURNAL_INTENT] = "intent",
@@ -280,16 +283,18 @@ column_cstr(MemoryContext cx, HeapTuple tuple, TupleDesc desc, int column)
 int
 journal_due_rows(MemoryContext cx, int limit, JournalDue **due, int64 *next_ms)
 {
-	Oid			types[] = {INT8OID};
-	Datum		args[] = {Int64GetDatum(limit)};
+	Oid			types[] = {INT8OID, INT8OID};
+	/* no attempt is planned for later: the clock was set back since */
+	Datum		args[] = {Int64GetDatum(limit), Int64GetDatum(MAX_BACKOFF_S + 2 * setting_upstream_timeout / 1000 + 60)};
 	int			n;
 	bool		null;
 
 	*due = NULL;
 	/* not read-only: rows that this transaction has adopted are due at once */
 	if (SPI_execute_with_args("SELECT id, sync, targets::pg_catalog.text, attempts FROM sequin.write_log "
-							  "WHERE state OPERATOR(pg_catalog.=) ANY ('{deferred,resolved}'::pg_catalog.text[]) AND next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.now() "
-							  "ORDER BY id LIMIT $1", 1, types, args, NULL, false, 0) != SPI_OK_SELECT)
+							  "WHERE state OPERATOR(pg_catalog.=) ANY ('{deferred,resolved}'::pg_catalog.text[]) AND (next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.now() "
+							  "  OR next_attempt_at OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $2))) "
+							  "ORDER BY id LIMIT $1", 2, types, args, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "sequin_proxy: could not read the journal");
 	n = (int) SPI_processed;
 	if (n > 0)
@@ -329,7 +334,7 @@ journal_retry_rows(int64 id, JournalState state, const char *error)
 	 */
 	if (SPI_execute_with_args("UPDATE sequin.write_log SET state = $2, error = $3, attempts = attempts OPERATOR(pg_catalog.+) 1, "
 							  "next_attempt_at = CASE WHEN $2 OPERATOR(pg_catalog.=) 'deferred' THEN pg_catalog.now() OPERATOR(pg_catalog.+) "
-							  "  pg_catalog.make_interval(secs => LEAST(300, pg_catalog.power(2, LEAST(attempts, 12)))) "
+							  "  pg_catalog.make_interval(secs => LEAST(" MAX_BACKOFF_TEXT ", pg_catalog.power(2, LEAST(attempts, 12)))) "
 							  "  WHEN $2 OPERATOR(pg_catalog.=) 'resolved' AND status IS NULL AND pg_catalog.now() OPERATOR(pg_catalog.<) (at "
 							  "    OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $4 OPERATOR(pg_catalog./) 500.0)) "
 							  "  THEN at OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $4 OPERATOR(pg_catalog./) 500.0) END, "

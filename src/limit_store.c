@@ -24,6 +24,7 @@
 #include "limit_registry.h"
 #include "limit_store.h"
 #include "reactor.h"
+#include "shared.h"
 
 #define STORE_FILE "pg_stat/sequin_proxy.limits"
 #define STORE_TEMP STORE_FILE ".tmp"
@@ -41,6 +42,7 @@ typedef struct StoreHeader
 	char		boot[40];
 	int64_t		mono_us;
 	int64_t		wall_us;
+	int64_t		stamp;			/* shared_now(): the next life's goes on from there */
 	int64_t		nrecords;
 } StoreHeader;
 
@@ -149,6 +151,7 @@ write_all(FILE *file, bool clean)
 	read_boot(header.boot);
 	header.mono_us = clock_us();
 	header.wall_us = wall_us();
+	header.stamp = shared_now();
 	header.nrecords = writer.nrecords;
 	return !writer.failed && fseek(file, 0, SEEK_SET) == 0 &&
 		fwrite(&header, 1, sizeof(header), file) == sizeof(header) &&
@@ -385,7 +388,10 @@ store_read(void)
 	if (data == NULL)
 		return;
 	if (sound)
+	{
+		shared_now_at_least(reader.header.stamp);
 		restore_all(&reader);
+	}
 	else
 		ereport(LOG, (errmsg("sequin_proxy: file \"%s\" is damaged or of another version; rate limits start empty",
 							 STORE_FILE)));

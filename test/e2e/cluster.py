@@ -4,6 +4,7 @@ Uses the private installation that tools/prefix.sh made (SEQUIN_PREFIX_BIN names
 Nothing here sleeps for luck: wait_until polls a condition and names it when it fails.
 """
 
+import json
 import os
 import re
 import shutil
@@ -33,6 +34,14 @@ def wait_until(what, condition, timeout=20.0, interval=0.02):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {what}")
         time.sleep(interval)
+
+
+def server_env(more=None):
+    """The server's environment; SEQUIN_SERVER_ENV (JSON) adds to that of every cluster, for tools/check_asan.sh."""
+    every = json.loads(os.environ.get("SEQUIN_SERVER_ENV", "{}"))
+    env = {**os.environ, **every, **(more or {})}
+    preload = " ".join(e["LD_PRELOAD"] for e in (every, more or {}) if "LD_PRELOAD" in e)
+    return {**env, "LD_PRELOAD": preload} if preload else env
 
 
 class Cluster:
@@ -89,7 +98,7 @@ class Cluster:
 
     def start(self, extension=True):
         started = subprocess.run([*self.wrapper, f"{self.bin}/pg_ctl", "-D", self.data, "-l", self.log_path, "-w", "-t", "60", "start"],
-                                 stdout=subprocess.DEVNULL, env={**os.environ, **(self.env or {})})
+                                 stdout=subprocess.DEVNULL, env=server_env(self.env))
         if started.returncode != 0:
             raise AssertionError("the cluster does not start:\n" + self.log()[-3000:])
         if extension:
