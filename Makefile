@@ -28,7 +28,7 @@ endif
 
 $(OBJS): $(wildcard src/*.h) $(wildcard src/providers/*.h)
 
-.PHONY: demo test deps check-unit check-regress check-e2e check-clients check-faults prefix fuzz
+.PHONY: demo test deps check-unit check-regress check-e2e check-clients check-asan check-faults prefix fuzz soak
 deps:
 	@tools/deps.sh
 
@@ -49,6 +49,12 @@ check-regress: all
 
 fuzz:
 	@tools/fuzz.sh $(SECONDS)
+
+check-asan: all
+	@tools/check_asan.sh
+
+soak: all
+	@tools/soak.sh
 
 check-e2e: all
 	@tools/check_e2e.sh

@@ -433,5 +433,5 @@ exchange_committed(Exchange *x)
 	if (rereads.count > 0)
 		exchange_reread(x, rereads.items, rereads.count);
 	else
-		answer_upstream(x, x->touched || x->schema_changed ? "committed" : "none");
+		answer_upstream(x, !x->touched && !x->schema_changed ? "none" : x->unconfirmed ? "deferred" : "committed");
 }

@@ -99,7 +99,7 @@ errand_create(ErrandRunner *runner, Catalog *catalog, CatalogSync *sync, LimitPa
 	errand->conv.result.total = -1;
 	errand->conv.result.newest_us = TIME_NONE;
 	errand->api_time_us = TIME_NONE;
-	errand->asked_at = GetCurrentTimestamp();
+	errand->asked_at = shared_now();
 	runner->running++;
 	return errand;
 }

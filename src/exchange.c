@@ -13,6 +13,7 @@
 #include "header_policy.h"
 #include "metrics.h"
 #include "settings.h"
+#include "shared.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -413,7 +414,7 @@ exchange_send(Exchange *x)
 	x->call.on_send = on_send;
 	x->call.done = on_received;
 	x->call.cls = x;
-	x->asked_at = GetCurrentTimestamp();
+	x->asked_at = shared_now();
 	FAULT_POINT("exchange.journalled");
 	if (origin == NULL || !build_headers(x, &refusal) || FAULT_FAILS("exchange.send") ||
 		!upstream_start(x->engine->loop->upstream, &x->call))

@@ -11,6 +11,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
@@ -19,6 +20,9 @@
 
 /* Settled rows are kept so long; deferred and failed ones until somebody deals with them. */
 #define JOURNAL_RETENTION "30 days"
+/* Longest time to the next attempt. */
+#define MAX_BACKOFF_S 300
+#define MAX_BACKOFF_TEXT "300"
 
 static const char *const state_names[] = {
 	[JOURNAL_INTENT] = "intent",
@@ -81,6 +85,24 @@ prepared(SPIPlanPtr *plan, const char *sql, int nargs, Oid *types)
 		*plan = fresh;
 	}
 	return *plan;
+}
+
+/*
+ * A plan that was made while the table was small would read all of it with every turn, until the next
+ * ANALYZE: ten thousand rows later that is most of what a worker does.
+ */
+static int
+execute_by_index(SPIPlanPtr plan, Datum *args)
+{
+	static const char *const avoided[] = {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"};
+	int			level = NewGUCNestLevel();
+	int			result;
+
+	for (int i = 0; i < lengthof(avoided); i++)
+		(void) set_config_option(avoided[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	result = SPI_execute_plan(plan, args, NULL, false, 0);
+	AtEOXact_GUC(false, level);
+	return result;
 }
 
 static void
@@ -167,7 +189,7 @@ update_rows(JournalEntry **entries, int count)
 		return;
 	for (int i = 0; i < 5; i++)
 		args[i] = column_array(&c[i], elements[i]);
-	if (SPI_execute_plan(prepared(&plan, sql, 5, types), args, NULL, false, 0) != SPI_OK_UPDATE)
+	if (execute_by_index(prepared(&plan, sql, 5, types), args) != SPI_OK_UPDATE)
 		elog(ERROR, "sequin_proxy: could not settle the journal");
 }
 
@@ -261,16 +283,18 @@ column_cstr(MemoryContext cx, HeapTuple tuple, TupleDesc desc, int column)
 int
 journal_due_rows(MemoryContext cx, int limit, JournalDue **due, int64 *next_ms)
 {
-	Oid			types[] = {INT8OID};
-	Datum		args[] = {Int64GetDatum(limit)};
+	Oid			types[] = {INT8OID, INT8OID};
+	/* no attempt is planned for later: the clock was set back since */
+	Datum		args[] = {Int64GetDatum(limit), Int64GetDatum(MAX_BACKOFF_S + 2 * setting_upstream_timeout / 1000 + 60)};
 	int			n;
 	bool		null;
 
 	*due = NULL;
 	/* not read-only: rows that this transaction has adopted are due at once */
 	if (SPI_execute_with_args("SELECT id, sync, targets::pg_catalog.text, attempts FROM sequin.write_log "
-							  "WHERE state OPERATOR(pg_catalog.=) ANY ('{deferred,resolved}'::pg_catalog.text[]) AND next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.now() "
-							  "ORDER BY id LIMIT $1", 1, types, args, NULL, false, 0) != SPI_OK_SELECT)
+							  "WHERE state OPERATOR(pg_catalog.=) ANY ('{deferred,resolved}'::pg_catalog.text[]) AND (next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.now() "
+							  "  OR next_attempt_at OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $2))) "
+							  "ORDER BY id LIMIT $1", 2, types, args, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "sequin_proxy: could not read the journal");
 	n = (int) SPI_processed;
 	if (n > 0)
@@ -310,7 +334,7 @@ journal_retry_rows(int64 id, JournalState state, const char *error)
 	 */
 	if (SPI_execute_with_args("UPDATE sequin.write_log SET state = $2, error = $3, attempts = attempts OPERATOR(pg_catalog.+) 1, "
 							  "next_attempt_at = CASE WHEN $2 OPERATOR(pg_catalog.=) 'deferred' THEN pg_catalog.now() OPERATOR(pg_catalog.+) "
-							  "  pg_catalog.make_interval(secs => LEAST(300, pg_catalog.power(2, LEAST(attempts, 12)))) "
+							  "  pg_catalog.make_interval(secs => LEAST(" MAX_BACKOFF_TEXT ", pg_catalog.power(2, LEAST(attempts, 12)))) "
 							  "  WHEN $2 OPERATOR(pg_catalog.=) 'resolved' AND status IS NULL AND pg_catalog.now() OPERATOR(pg_catalog.<) (at "
 							  "    OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $4 OPERATOR(pg_catalog./) 500.0)) "
 							  "  THEN at OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $4 OPERATOR(pg_catalog./) 500.0) END, "
@@ -342,15 +366,17 @@ journal_polled_row(int64 id, const char *collection, int64 margin_ms)
 }
 
 int
-journal_adopt_rows(TimestampTz before)
+journal_adopt_rows(TransactionId first_xid, int64 longest_ms)
 {
-	Oid			types[] = {TIMESTAMPTZOID};
-	Datum		args[] = {TimestampTzGetDatum(before)};
+	Oid			types[] = {XIDOID, INT8OID};
+	Datum		args[] = {TransactionIdGetDatum(first_xid), Int64GetDatum(longest_ms)};
 
 	if (SPI_execute_with_args("UPDATE sequin.write_log SET state = 'deferred', next_attempt_at = pg_catalog.now(), "
 							  "error = 'it was cut off before its answer was committed' "
-							  "WHERE state OPERATOR(pg_catalog.=) 'intent' AND at OPERATOR(pg_catalog.<) $1",
-							  1, types, args, NULL, false, 0) != SPI_OK_UPDATE)
+							  "WHERE state OPERATOR(pg_catalog.=) 'intent' AND (pg_catalog.age(xmin) OPERATOR(pg_catalog.>) pg_catalog.age($1) "
+							  "  OR pg_catalog.abs(EXTRACT(epoch FROM pg_catalog.now() OPERATOR(pg_catalog.-) at)) "
+							  "    OPERATOR(pg_catalog.>) ($2 OPERATOR(pg_catalog./) 1000))",
+							  2, types, args, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "sequin_proxy: could not read the journal");
 	return (int) SPI_processed;
 }

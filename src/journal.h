@@ -66,8 +66,12 @@ typedef enum JournalPolled
 } JournalPolled;
 
 extern JournalPolled journal_polled_row(int64 id, const char *collection, int64 margin_ms);
-/* Intents from before that time: nobody will settle them, so they count as deferred. */
-extern int	journal_adopt_rows(TimestampTz before);
+/*
+ * Intents that nobody will settle count as deferred: those written before that transaction (by an earlier
+ * life of the cluster, or by the primary from which this one took over), and those that are longer ago
+ * than that (or later than now: the clock was set back since).
+ */
+extern int	journal_adopt_rows(TransactionId first_xid, int64 longest_ms);
 extern void journal_prune_rows(void);		/* settled rows older than the retention */
 
 #endif

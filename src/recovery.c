@@ -30,6 +30,7 @@
 #define COMMIT_LOCK_MS 200
 #define PAUSE_US (INT64CONST(5) * 1000 * 1000)	/* when write_log cannot be updated */
 #define ADOPT_INTERVAL_US (INT64CONST(30) * 1000 * 1000)
+#define TELL_INTERVAL_US (INT64CONST(60) * 1000 * 1000)
 #define PRUNE_INTERVAL_US (INT64CONST(3600) * 1000 * 1000)	/* it reads the whole table */
 
 /* One row at work. */
@@ -345,17 +346,14 @@ typedef struct Look
 } Look;
 
 /*
- * An intent older than this has nobody left to settle it: its worker went with an earlier shared
- * memory (a crash restart too makes a new one), or ended without being able to write, and no
- * exchange takes longer than all of its timeouts.  One taken too early costs a re-read.
+ * No exchange takes longer than all of its timeouts: the worker of an intent that is older ended without
+ * being able to settle it.  One taken too early costs a re-read.
  */
-static TimestampTz
-orphans_before(void)
+static int64
+longest_exchange_ms(void)
 {
-	int64_t		longest_ms = INT64CONST(5) * (setting_queue_timeout + setting_connect_timeout + setting_upstream_timeout) +
+	return INT64CONST(5) * (setting_queue_timeout + setting_connect_timeout + setting_upstream_timeout) +
 		setting_commit_timeout + 60000;
-
-	return Max(shared->started_at, GetCurrentTimestamp() - longest_ms * 1000);
 }
 
 static void
@@ -365,12 +363,29 @@ look_body(void *arg)
 
 	if (clock_us() >= next_adopt_us)
 	{
-		journal_adopt_rows(orphans_before());
+		journal_adopt_rows(shared->first_xid, longest_exchange_ms());
 		FAULT_IN_TXN("recovery.adopted");
 	}
 	if (clock_us() >= next_prune_us)
 		journal_prune_rows();
 	look->ndue = journal_due_rows(look->cx, RECOVERY_BATCH, &look->due, &look->next_ms);
+}
+
+/* What keeps it from being read is told once a minute, not with each try. */
+static bool
+look_at_journal(Look *look, int64_t now_us)
+{
+	static int64_t told_us;
+	TxnError	error;
+
+	if (txn_run(look_body, look, COMMIT_LOCK_MS, &error))
+		return true;
+	if (told_us == 0 || now_us - told_us > TELL_INTERVAL_US)
+	{
+		ereport(WARNING, (errmsg("sequin_proxy: could not look for deferred writes: %s", error.message)));
+		told_us = now_us;
+	}
+	return false;
 }
 
 static bool
@@ -397,7 +412,6 @@ recovery_turn(Loop *loop)
 {
 	uint32		kick = pg_atomic_read_u32(&shared->kick);
 	Look		look = {.cx = CurrentMemoryContext,.next_ms = -1};
-	TxnError	error;
 	Catalog    *catalog = catalog_current();
 	int64_t		now = clock_us();
 
@@ -410,7 +424,7 @@ recovery_turn(Loop *loop)
 		return next_look_us > now ? (int) ((next_look_us - now) / 1000) + 1 : -1;
 	seen_kick = kick;
 	next_look_us = now + (int64_t) LOOK_AGAIN_MS * 1000;
-	if (!txn_run(look_body, &look, COMMIT_LOCK_MS, &error))
+	if (!look_at_journal(&look, now))
 	{
 		next_look_us = now + 1000 * 1000;
 		return 1000;

@@ -16,6 +16,7 @@
 #include "fault_point.h"
 #include "follow.h"
 #include "reactor.h"
+#include "shared.h"
 #include "txn.h"
 #include "unlisted.h"
 
@@ -75,7 +76,7 @@ chain_start(Loop *loop, SyncRun *run, SyncTable *table, ChainJob job, bool wante
 	chain->cx = cx;
 	chain->wanted = wanted;
 	chain->first = true;
-	chain->started_at = GetCurrentTimestamp();
+	chain->started_at = shared_now();
 	chain->began_us = clock_us();
 	chain->api_time_us = chain->newest_us = TIME_NONE;
 	run->nchains++;

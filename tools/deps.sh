@@ -2,7 +2,7 @@
 # deps.sh - installs what is missing, by Debian package name; without root it prints the one command to run.
 set -euo pipefail
 packages=(build-essential pkg-config postgresql-15 postgresql-server-dev-15 libmicrohttpd-dev libcurl4-openssl-dev
-	libunistring-dev libssl-dev clang libclang-rt-14-dev python3-pytest python3-psycopg python3-aiohttp
+	libunistring-dev libssl-dev clang libclang-rt-14-dev python3-pytest python3-psycopg python3-aiohttp wrk
 	ca-certificates openssl curl jq nodejs)
 command -v npm >/dev/null || packages+=(npm)
 command -v node >/dev/null && packages=("${packages[@]/nodejs/}")
