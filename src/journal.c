@@ -11,6 +11,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
@@ -74,13 +75,31 @@ prepared(SPIPlanPtr *plan, const char *sql, int nargs, Oid *types)
 {
 	if (*plan == NULL)
 	{
-		SPIPlanPtr	fresh = SPI_prepare(sql, nargs, types);
+		SPIPlanPtr	fresh = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
 
 		if (fresh == NULL || SPI_keepplan(fresh) != 0)
 			elog(ERROR, "sequin_proxy: could not prepare a journal statement: %s", SPI_result_code_string(SPI_result));
 		*plan = fresh;
 	}
 	return *plan;
+}
+
+/*
+ * Executes a plan that finds its rows by id.  It is made while the journal is small, when reading all of it looks
+ * cheapest, and it is kept while the journal grows: so reading all of it is not offered.
+ */
+static int
+execute_by_id(SPIPlanPtr plan, Datum *args)
+{
+	static const char *const off[] = {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"};
+	int			level = NewGUCNestLevel();
+	int			result;
+
+	for (int i = 0; i < lengthof(off); i++)
+		(void) set_config_option(off[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	result = SPI_execute_plan(plan, args, NULL, false, 0);
+	AtEOXact_GUC(true, level);	/* after an ERROR the transaction's end does it */
+	return result;
 }
 
 static void
@@ -167,7 +186,7 @@ update_rows(JournalEntry **entries, int count)
 		return;
 	for (int i = 0; i < 5; i++)
 		args[i] = column_array(&c[i], elements[i]);
-	if (SPI_execute_plan(prepared(&plan, sql, 5, types), args, NULL, false, 0) != SPI_OK_UPDATE)
+	if (execute_by_id(prepared(&plan, sql, 5, types), args) != SPI_OK_UPDATE)
 		elog(ERROR, "sequin_proxy: could not settle the journal");
 }
 
