@@ -21,14 +21,14 @@ PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 
 # Without PostgreSQL's headers only the targets that install them work.
 ifneq ($(PGXS),)
-ifeq ($(filter demo test deps,$(MAKECMDGOALS)),)
+ifeq ($(filter demo test bench deps,$(MAKECMDGOALS)),)
 include $(PGXS)
 endif
 endif
 
 $(OBJS): $(wildcard src/*.h) $(wildcard src/providers/*.h)
 
-.PHONY: demo test deps check-unit check-regress check-e2e check-clients check-asan check-faults prefix fuzz soak
+.PHONY: demo test bench deps check-unit check-regress check-e2e check-clients check-asan check-faults prefix fuzz soak
 deps:
 	@tools/deps.sh
 
@@ -37,6 +37,11 @@ demo: deps
 
 test: deps
 	@tools/as_user.sh tools/test.sh
+
+# QUICK=1: about two minutes.  Results also go to build/results.
+bench:
+	@tools/deps.sh bench
+	@tools/as_user.sh tools/bench.sh
 
 prefix: all
 	@tools/prefix.sh $(CURDIR)/build/prefix

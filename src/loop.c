@@ -84,6 +84,7 @@ pin_session_settings(void)
 		{"default_transaction_deferrable", "off"},
 		{"session_replication_role", "origin"},
 		{"client_min_messages", "warning"},
+		{"jit", "off"},			/* statements of microseconds */
 		{"DateStyle", "ISO, YMD"},
 		{"IntervalStyle", "postgres"},
 		{"bytea_output", "hex"},
