@@ -18,8 +18,6 @@
 #include "journal.h"
 #include "settings.h"
 
-/* Settled rows are kept so long; deferred and failed ones until somebody deals with them. */
-#define JOURNAL_RETENTION "30 days"
 /* Longest time to the next attempt. */
 #define MAX_BACKOFF_S 300
 #define MAX_BACKOFF_TEXT "300"
@@ -379,13 +377,4 @@ journal_adopt_rows(TransactionId first_xid, int64 longest_ms)
 							  2, types, args, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "sequin_proxy: could not read the journal");
 	return (int) SPI_processed;
-}
-
-void
-journal_prune_rows(void)
-{
-	if (SPI_execute("DELETE FROM sequin.write_log WHERE state OPERATOR(pg_catalog.=) ANY ('{committed,none,resolved}'::pg_catalog.text[]) "
-					"AND at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) '" JOURNAL_RETENTION "'::pg_catalog.interval)",
-					false, 0) != SPI_OK_DELETE)
-		elog(ERROR, "sequin_proxy: could not prune the journal");
 }

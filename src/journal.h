@@ -72,6 +72,5 @@ extern JournalPolled journal_polled_row(int64 id, const char *collection, int64 
  * than that (or later than now: the clock was set back since).
  */
 extern int	journal_adopt_rows(TransactionId first_xid, int64 longest_ms);
-extern void journal_prune_rows(void);		/* settled rows older than the retention */
 
 #endif

@@ -31,7 +31,6 @@
 #define PAUSE_US (INT64CONST(5) * 1000 * 1000)	/* when write_log cannot be updated */
 #define ADOPT_INTERVAL_US (INT64CONST(30) * 1000 * 1000)
 #define TELL_INTERVAL_US (INT64CONST(60) * 1000 * 1000)
-#define PRUNE_INTERVAL_US (INT64CONST(3600) * 1000 * 1000)	/* it reads the whole table */
 
 /* One row at work. */
 typedef struct Repair
@@ -54,7 +53,6 @@ static uint32 seen_kick;
 static int64_t next_look_us;
 static int64_t pause_until_us;
 static int64_t next_adopt_us;
-static int64_t next_prune_us;
 static Loop *the_loop;
 
 static void
@@ -366,8 +364,6 @@ look_body(void *arg)
 		journal_adopt_rows(shared->first_xid, longest_exchange_ms());
 		FAULT_IN_TXN("recovery.adopted");
 	}
-	if (clock_us() >= next_prune_us)
-		journal_prune_rows();
 	look->ndue = journal_due_rows(look->cx, RECOVERY_BATCH, &look->due, &look->next_ms);
 }
 
@@ -431,8 +427,6 @@ recovery_turn(Loop *loop)
 	}
 	if (now >= next_adopt_us)
 		next_adopt_us = now + ADOPT_INTERVAL_US;
-	if (now >= next_prune_us)
-		next_prune_us = now + PRUNE_INTERVAL_US;
 	if (look.next_ms >= 0)
 		next_look_us = Min(next_look_us, now + (look.next_ms + 1) * 1000);
 	for (int i = 0; i < look.ndue && count_repairs() < RECOVERY_IN_FLIGHT; i++)

@@ -1,7 +1,7 @@
 /*
  * sync.c - the sync process: one background worker that drives all syncs.
  *
- * Puts the loop and the tasks together: discovery.c, recovery.c and sync_tables.c.  Owns no state of its
+ * Puts the loop and the tasks together: discovery.c, recovery.c, retention.c and sync_tables.c.  Owns no state of its
  * own; takes rate-limit slots only as LIMIT_SYNC, behind every proxied request.
  */
 #include "postgres.h"
@@ -50,7 +50,7 @@ sync_turn(Loop *loop, MemoryContext cx)
 	catalog_current();
 	pacer_turn(loop->pacer);
 	wait = sooner(oauth_turn(loop), sooner(discovery_turn(loop), recovery_turn(loop)));
-	wait = sooner(wait, tables_turn(loop));
+	wait = sooner(sooner(wait, retention_turn(loop)), tables_turn(loop));
 	save_limits();
 	/* Last: what the answers ask for next is sent by the loop before the next turn applies what they brought. */
 	ended = errand_turn(loop->errands);
