@@ -270,6 +270,7 @@ CREATE TABLE sequin.write_log (
 		CHECK (state IN ('intent', 'committed', 'none', 'deferred', 'resolved', 'failed')),
 	targets jsonb,
 	error text,
+	key_label text,
 	attempts integer NOT NULL DEFAULT 0,
 	next_attempt_at timestamptz,
 	settled_at timestamptz
@@ -283,6 +284,7 @@ COMMENT ON COLUMN sequin.write_log.sync IS 'name of the sync';
 COMMENT ON COLUMN sequin.write_log.at IS 'when it was sent';
 COMMENT ON COLUMN sequin.write_log.method IS 'HTTP method';
 COMMENT ON COLUMN sequin.write_log.error IS 'why it is not committed';
+COMMENT ON COLUMN sequin.write_log.key_label IS 'label of the proxy key that it came with; NULL: the caller sent the API''s own token (passthrough)';
 COMMENT ON COLUMN sequin.write_log.attempts IS 're-reads that failed';
 COMMENT ON COLUMN sequin.write_log.next_attempt_at IS 'when the record is re-read next; NULL: it is not';
 COMMENT ON COLUMN sequin.write_log.settled_at IS 'when the state became final';

@@ -333,6 +333,7 @@ commit_settle(Exchange *x, JournalState state, const char *error)
 	s->entry.error = copy_cstr(arena, error);
 	s->entry.request_id = copy_cstr(arena, x->request->id);
 	s->entry.sync = copy_cstr(arena, x->journal.sync);
+	s->entry.key_label = copy_cstr(arena, x->journal.key_label);
 	s->entry.method = copy_cstr(arena, x->journal.method);
 	s->entry.path = copy_cstr(arena, x->journal.path);
 	s->entry.targets = copy_cstr(arena, state == JOURNAL_DEFERRED ? x->journal.targets : NULL);

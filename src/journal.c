@@ -108,19 +108,19 @@ insert_rows(JournalEntry **entries, int count)
 {
 	static SPIPlanPtr plan;
 	static const char *sql =
-		"INSERT INTO sequin.write_log (request_id, sync, method, path, status, state, targets, error, next_attempt_at, settled_at) "
-		"SELECT r, s, m, p, st, state, t::pg_catalog.jsonb, e, "
+		"INSERT INTO sequin.write_log (request_id, sync, method, path, status, state, targets, error, key_label, next_attempt_at, settled_at) "
+		"SELECT r, s, m, p, st, state, t::pg_catalog.jsonb, e, k, "
 		"  CASE WHEN state OPERATOR(pg_catalog.=) 'deferred' THEN pg_catalog.now() END, "
 		"  CASE WHEN state OPERATOR(pg_catalog.<>) ALL ('{intent,deferred}'::pg_catalog.text[]) THEN pg_catalog.now() END "
 		"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), "
-		"  pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8)) "
-		"  WITH ORDINALITY AS x(r, s, m, p, st, state, t, e, n) ORDER BY n RETURNING id";
-	Oid			types[] = {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
-	Column		c[8];
-	Datum		args[8];
+		"  pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9)) "
+		"  WITH ORDINALITY AS x(r, s, m, p, st, state, t, e, k, n) ORDER BY n RETURNING id";
+	Oid			types[] = {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
+	Column		c[9];
+	Datum		args[9];
 	int			next = 0;
 
-	for (int i = 0; i < 8; i++)
+	for (int i = 0; i < 9; i++)
 		c[i] = column_create(count);
 	for (int i = 0; i < count; i++)
 	{
@@ -136,12 +136,13 @@ insert_rows(JournalEntry **entries, int count)
 		column_text(&c[5], state_names[e->state]);
 		column_text(&c[6], e->targets);
 		column_text(&c[7], e->error);
+		column_text(&c[8], e->key_label);
 	}
 	if (c[0].n == 0)
 		return;
-	for (int i = 0; i < 8; i++)
+	for (int i = 0; i < 9; i++)
 		args[i] = column_array(&c[i], i == 4 ? INT4OID : TEXTOID);
-	if (SPI_execute_plan(prepared(&plan, sql, 8, types), args, NULL, false, 0) != SPI_OK_INSERT_RETURNING ||
+	if (SPI_execute_plan(prepared(&plan, sql, 9, types), args, NULL, false, 0) != SPI_OK_INSERT_RETURNING ||
 		SPI_processed != (uint64) c[0].n)
 		elog(ERROR, "sequin_proxy: could not write the journal");
 	for (int i = 0; i < count; i++)

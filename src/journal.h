@@ -27,6 +27,7 @@ typedef struct JournalEntry
 	int64		id;				/* of the row; 0: there is none yet */
 	const char *request_id;
 	const char *sync;
+	const char *key_label;		/* of the caller's proxy key; NULL: it sent the API's own token */
 	const char *method;
 	const char *path;			/* without the query: it may hold an e-mail address */
 	int			status;			/* the API's; 0: none came */
