@@ -21,14 +21,14 @@ PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 
 # Without PostgreSQL's headers only the targets that install them work.
 ifneq ($(PGXS),)
-ifeq ($(filter demo test deps,$(MAKECMDGOALS)),)
+ifeq ($(filter demo test consistency mutations deps,$(MAKECMDGOALS)),)
 include $(PGXS)
 endif
 endif
 
 $(OBJS): $(wildcard src/*.h) $(wildcard src/providers/*.h)
 
-.PHONY: demo test deps check-unit check-regress check-e2e check-clients prefix fuzz
+.PHONY: demo test consistency mutations deps check-unit check-regress check-e2e check-clients prefix fuzz
 deps:
 	@tools/deps.sh
 
@@ -37,6 +37,13 @@ demo: deps
 
 test: deps
 	@tools/as_user.sh tools/test.sh
+
+# OPS=100000 SEED=1 KILL=1
+consistency: deps
+	@OPS=$(OPS) SEED=$(SEED) KILL=$(KILL) tools/as_user.sh tools/check_consistency.sh
+
+mutations: deps
+	@tools/as_user.sh tools/check_mutations.sh
 
 prefix: all
 	@tools/prefix.sh $(CURDIR)/build/prefix
