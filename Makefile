@@ -21,14 +21,14 @@ PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 
 # Without PostgreSQL's headers only the targets that install them work.
 ifneq ($(PGXS),)
-ifeq ($(filter demo test bench deps,$(MAKECMDGOALS)),)
+ifeq ($(filter demo test bench consistency mutations deps,$(MAKECMDGOALS)),)
 include $(PGXS)
 endif
 endif
 
 $(OBJS): $(wildcard src/*.h) $(wildcard src/providers/*.h)
 
-.PHONY: demo test bench deps check-unit check-regress check-e2e check-clients check-asan check-faults prefix fuzz soak
+.PHONY: demo test bench consistency mutations deps check-unit check-regress check-e2e check-clients check-asan check-faults prefix fuzz soak
 deps:
 	@tools/deps.sh
 
@@ -42,6 +42,13 @@ test: deps
 bench:
 	@tools/deps.sh bench
 	@tools/as_user.sh tools/bench.sh
+
+# OPS=100000 SEED=1 KILL=1
+consistency: deps
+	@OPS=$(OPS) SEED=$(SEED) KILL=$(KILL) tools/as_user.sh tools/check_consistency.sh
+
+mutations: deps
+	@tools/as_user.sh tools/check_mutations.sh
 
 prefix: all
 	@tools/prefix.sh $(CURDIR)/build/prefix

@@ -4,4 +4,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 SEQUIN_PREFIX_BIN=$(tools/prefix.sh "$PWD/build/prefix")
 export SEQUIN_PREFIX_BIN PYTHONPATH="$PWD/test" PYTHONDONTWRITEBYTECODE=1
-exec /usr/bin/python3 -m pytest -q -p no:cacheprovider --rootdir="$PWD" ${PYTEST_ARGS:-} "${@:-test/fakeapi}" $([ $# -gt 0 ] || echo test/unit test/e2e)
+exec /usr/bin/python3 -m pytest -q -p no:cacheprovider --rootdir="$PWD" ${PYTEST_ARGS:-} "${@:-test/fakeapi}" $([ $# -gt 0 ] || echo test/unit test/e2e test/consistency)

@@ -97,7 +97,7 @@ class Judge:
         since = None
         for kind, floor in (("stale", promised), ("non_monotonic", shown)):
             seq = floor[0] if floor else -1
-            since = line.since(value, max(seq, since or -1))
+            since = line.since(value, max(seq, -1 if since is None else since), read["t1"])
             if since is None:
                 kind = self.kind_of(kind, field, value, line)
                 self.verdict.add(kind, key, self.what(read, field, value, floor, line))

@@ -56,7 +56,7 @@ class Run:
         self.settings = settings
         self.verdict = Verdict()
         self.figures = {"requests": 0, "selects": 0, "seconds": 0.0, "kills": {}}
-        self.dir = settings.out or tempfile.mkdtemp(prefix="sequin_consistency_", dir="/tmp")
+        self.dir = settings.out or tempfile.mkdtemp(prefix="sequin_consistency_")
         os.makedirs(self.dir, exist_ok=True)
         self.stack = ExitStack()
         self.numbers = 0

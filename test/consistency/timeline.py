@@ -15,30 +15,28 @@ NEVER = 1 << 62
 class Line:
     """The values of one field of one record in order."""
 
-    __slots__ = ("seqs", "values", "ops", "where")
+    __slots__ = ("seqs", "times", "values", "ops", "where")
 
     def __init__(self, first):
         self.seqs = [-1]
+        self.times = [0.0]
         self.values = [first]
         self.ops = [None]
         self.where = {first: [0]}
 
-    def set(self, seq, value, op):
+    def set(self, change, value):
         if value == self.values[-1] and self.seqs[-1] >= 0:
             return
-        if self.seqs[-1] == seq:
-            self.where[self.values[-1]].pop()
-            self.values[-1] = value
-        else:
-            self.seqs.append(seq)
-            self.values.append(value)
-            self.ops.append(op)
+        self.seqs.append(change["seq"])
+        self.times.append(change["t"])
+        self.values.append(value)
+        self.ops.append(change["op"])
         self.where.setdefault(value, []).append(len(self.seqs) - 1)
 
-    def since(self, value, floor):
-        """The first change at or after which the API held the value while not older than the floor; None: it did not."""
+    def since(self, value, floor, until):
+        """The change by which the API came to hold the value, before this time, and held it at the floor or later; None: it did not."""
         for i in self.where.get(value, ()):
-            if (self.seqs[i + 1] if i + 1 < len(self.seqs) else NEVER) > floor:
+            if self.times[i] <= until and (self.seqs[i + 1] if i + 1 < len(self.seqs) else NEVER) > floor:
                 return self.seqs[i]
         return None
 
@@ -61,13 +59,12 @@ class Timeline:
         if change["c"] not in BY_KEY and change["c"] not in PAIR_BY_KEY:
             return
         lines = self.lines.setdefault(key, {EXISTS: Line(False)})
-        seq, op = change["seq"], change["op"]
-        if op is not None:
-            self.by_op.setdefault(op, []).append(change)
-        lines[EXISTS].set(seq, not change["gone"], op)
+        if change["op"] is not None:
+            self.by_op.setdefault(change["op"], []).append(change)
+        lines[EXISTS].set(change, not change["gone"])
         for field in self.fields(change["c"]):
             if field in change["set"]:
-                lines.setdefault(field, Line(None)).set(seq, spelled(change["set"][field]), op)
+                lines.setdefault(field, Line(None)).set(change, spelled(change["set"][field]))
 
     @staticmethod
     def fields(collection):

@@ -153,6 +153,14 @@ def test_a_merge_leaves_one_row_with_every_column_and_link(hub, account, base, m
     assert len(hub.rows("associations_contact_deal")) == 1
 
 
+def test_a_merge_by_an_id_that_was_merged_away_deletes_what_it_stands_for(hub, account):
+    one, two, three = (make(hub, email=f"{n}@x.com") for n in ("one", "two", "three"))
+    between = committed(hub.client.post("/crm/v3/objects/contacts/merge", {"primaryObjectId": one, "objectIdToMerge": two}), 200).json["id"]
+    last = committed(hub.client.post("/crm/v3/objects/contacts/merge", {"primaryObjectId": one, "objectIdToMerge": three}), 200).json["id"]
+    account.gone("contacts", one, two, three, between)
+    account.same("contacts", last, {"email"})
+
+
 def test_a_merge_of_companies_keeps_the_links_of_both_with_their_labels(hub, account):
     one, two = make(hub, "companies", name="One"), make(hub, "companies", name="Two", city="Here")
     contacts = [make(hub, email=f"{n}@mc.example") for n in range(3)]
@@ -209,6 +217,18 @@ def test_a_batch_update_of_a_merged_away_id_retires_it(hub, account):
                               {"inputs": [{"id": two, "properties": {"firstname": "X"}}]}), 200)
     account.gone("contacts", two)
     account.same("contacts", survivor, account.columns("contacts"))
+
+
+def test_two_inputs_of_a_batch_that_mean_one_record_end_as_the_api_has_it(hub, account):
+    """By two ids that were merged away: results come in any order, with the same updatedAt."""
+    one, two = make(hub, email="one@x.com"), make(hub, email="two@x.com")
+    survivor = account.edit("merge", type="contacts", primary=one, other=two)["id"]
+    hub.fake.config(freeze_clock=1900000000000)
+    a = committed(hub.client.post("/crm/v3/objects/contacts/batch/update", {"inputs": [
+        {"id": one, "properties": {"firstname": "first"}}, {"id": two, "properties": {"firstname": "second"}}]}), 200)
+    assert [r["id"] for r in a.json["results"]] == [survivor, survivor]
+    account.same("contacts", survivor, {"email", "firstname"})
+    account.gone("contacts", one, two)
 
 
 def test_a_batch_upsert_creates_and_updates(hub, account, base):

@@ -288,3 +288,20 @@ def test_many_links_of_one_record_are_read_page_by_page(hub, account):
     other = make(hub, email="other@example.com")
     a = committed(hub.client.post("/crm/v3/objects/contacts/merge", {"primaryObjectId": contact, "objectIdToMerge": other}), 200)
     assert [account.same_link("contacts", a.json["id"], "companies", c) for c in companies] == [["Many"]] * 5
+
+
+@pytest.mark.parametrize("shows_inverse", [False, True])
+@pytest.mark.parametrize("how", ["put", "default", "batch"])
+def test_a_link_by_an_id_that_was_merged_away_is_the_survivors(hub, account, how, shows_inverse):
+    hub.fake.config(default_shows_inverse=shows_inverse)
+    one, two, firm = make(hub, email="one@x.com"), make(hub, email="two@x.com"), make(hub, "companies", domain="f.example")
+    survivor = account.edit("merge", type="contacts", primary=one, other=two)["id"]
+    if how == "put":
+        committed(hub.client.put(f"/crm/v4/objects/contacts/{one}/associations/companies/{firm}", [PLAIN]), 201)
+    elif how == "default":
+        committed(hub.client.put(f"/crm/v4/objects/contacts/{one}/associations/default/companies/{firm}"), 200)
+    else:
+        committed(hub.client.post("/crm/v4/associations/contacts/companies/batch/create", {"inputs": [
+            {"from": {"id": one}, "to": {"id": firm}, "types": [PLAIN]}]}), 201)
+    assert account.same_link("contacts", survivor, "companies", firm) == []
+    assert account.labels("contacts", one, "companies", firm) is None

@@ -439,6 +439,17 @@ def test_links_and_labels_changed_past_the_proxy_are_the_apis_after_a_sweep(sync
     same(sync, "companies")
 
 
+def test_a_link_whose_end_is_no_more_goes_with_a_sweep(synced, hubspot):
+    """No record of ours has that id, so no reading of its side asks for its links."""
+    people, firms = seed(hubspot, 8), seed(hubspot, 3, "companies")
+    sync = synced(["contacts", "companies"])
+    wait(sync, "live")
+    sync.cluster.sql(f'INSERT INTO "{sync.name}".associations_company_contact (contact_id, company_id) VALUES (%s, %s), (%s, %s)',
+                     (people[0], "987654321", "987654322", firms[0]))
+    wait(sync, "swept")
+    assert links_wrong(sync) == []
+
+
 def test_the_links_of_a_new_record_come_soon_after_it(synced, hubspot):
     seed(hubspot, 20)
     firms = seed(hubspot, 3, "companies")

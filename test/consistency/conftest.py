@@ -1,0 +1,6 @@
+"""Makes test/e2e's cluster and stand-in helpers importable."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "e2e"))
