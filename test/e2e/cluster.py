@@ -136,8 +136,15 @@ class Cluster:
     def destroy(self):
         if self.running():
             self.stop("immediate")
+        self.keep_reports()
         if not os.environ.get("KEEP_CLUSTERS"):
             shutil.rmtree(self.dir, ignore_errors=True)
+
+    def keep_reports(self):
+        """A sanitizer writes to the server's log: with SEQUIN_REPORTS (a directory) a log that holds a report is kept."""
+        reports = os.environ.get("SEQUIN_REPORTS")
+        if reports and os.path.exists(self.log_path) and re.search("runtime error:|AddressSanitizer", self.log()):
+            shutil.copy(self.log_path, os.path.join(reports, os.path.basename(self.dir)))
 
     def __enter__(self):
         return self.start()

@@ -385,7 +385,7 @@ def test_more_clients_than_descriptors_are_told_so_and_the_database_lives(fakes)
             assert "may not open enough files" in c.log()
         finally:
             for w in clients:
-                w.socket.close()
+                w.__exit__()
         wait_until("it serves as before", lambda: is_committing(sync))
         assert c.crashes() == []
 
