@@ -63,6 +63,13 @@ class Run:
         self.files = []
 
     def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.stack.close()
+            raise
+
+    def start(self):
         self.fakes = Fakes()
         self.stack.callback(self.fakes.stop)
         self.cluster = Cluster(workers=self.settings.workers, settings={

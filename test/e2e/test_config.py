@@ -397,3 +397,16 @@ def test_tls_to_the_api_is_verified(cluster, pki, fakes):
         cluster.set(sequin_proxy__upstream_ca_file="''")
         for hubspot in running:
             hubspot.running.stop()
+
+
+def test_a_sync_that_is_made_while_the_configuration_cannot_be_read_is_discovered_soon_after(cluster, fakes):
+    fakes.hubspot.reset()
+    fakes.hubspot.config(limits="off")
+    with cluster.connect(autocommit=False) as other:
+        other.execute("LOCK TABLE sequin.proxy_key IN ACCESS EXCLUSIVE MODE")
+        cluster.sql("SELECT sequin.create_sync('locked', 'hubspot', credential => %s, tables => '{contacts}', config => '{\"sync\": false}',"
+                    " upstream_url => %s)", (HUBSPOT_TOKEN, fakes.hubspot.origin))
+        time.sleep(0.5)         # by then every worker has tried in vain
+        other.rollback()
+    assert cluster.one("SELECT sequin.wait_for('locked', 'ready', '10s')")
+    cluster.sql("SELECT sequin.drop_sync('locked', true)")
