@@ -22,6 +22,7 @@
 
 #define DISCOVERY_TIMEOUT_US (INT64CONST(600) * 1000 * 1000)
 #define SCHEMA_INTERVAL_US (INT64CONST(3600) * 1000 * 1000)
+#define LOAD_AGAIN_MS 200			/* the configuration could not be read */
 #define ASK_AGAIN_MS 60000		/* even without a sign of change */
 
 typedef struct Running			/* syncs that are being discovered, or have been */
@@ -252,10 +253,17 @@ discovery_turn(Loop *loop)
 
 	if (generation == seen_generation && now < next_look_us)
 		return (int) ((next_look_us - now) / 1000) + 1;
-	seen_generation = generation;
-	next_look_us = now + (int64_t) ASK_AGAIN_MS * 1000;
 	catalog = catalog_current();
-	if (catalog == NULL || !catalog->installed)
+	if (catalog == NULL || catalog->generation != generation)
+	{
+		/* somebody's lock, perhaps: what it says is not to be missed for a minute */
+		if (catalog == NULL || !catalog->installed)
+			return LOAD_AGAIN_MS;
+	}
+	else
+		seen_generation = generation;
+	next_look_us = now + (int64_t) ASK_AGAIN_MS * 1000;
+	if (!catalog->installed)
 		return ASK_AGAIN_MS;
 	if (!txn_run(due_body, &due, 1000, &error))
 	{

@@ -11,6 +11,7 @@
 #include "utils/memutils.h"
 
 #include "catalog.h"
+#include "limit_memory.h"
 #include "limiter.h"
 #include "shared.h"
 #include "sync.h"
@@ -36,6 +37,7 @@ save_limits(void)
 	if (now - saved_us < (int64_t) SAVE_MS * 1000)
 		return;
 	limiter_save();
+	limit_memory_save();
 	saved_us = now;
 }
 
