@@ -48,6 +48,7 @@ sync_turn(Loop *loop, MemoryContext cx)
 	MemoryContext old = MemoryContextSwitchTo(cx);
 	int			wait;
 
+	catalog_begin_turn();
 	catalog_current();
 	pacer_turn(loop->pacer);
 	errand_turn(loop->errands);
