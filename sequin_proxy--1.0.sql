@@ -130,6 +130,21 @@ COMMENT ON COLUMN sequin.rate_limit.bucket IS 'kind of request that is counted a
 COMMENT ON COLUMN sequin.rate_limit.max_requests IS 'at most so many';
 COMMENT ON COLUMN sequin.rate_limit.period IS 'in any period of this length';
 
+CREATE TABLE sequin.limit_memory (
+	sync text COLLATE "C" REFERENCES sequin.sync ON DELETE CASCADE ON UPDATE CASCADE,
+	bucket text COLLATE "C",
+	period_us bigint,
+	used bigint NOT NULL,
+	at timestamptz NOT NULL,
+	PRIMARY KEY (sync, bucket, period_us)
+);
+COMMENT ON TABLE sequin.limit_memory IS 'how much of each long rate-limit window is used, twice a minute: for a standby that takes over; kept by the sync process';
+COMMENT ON COLUMN sequin.limit_memory.sync IS 'whose it is';
+COMMENT ON COLUMN sequin.limit_memory.bucket IS 'as in rate_limit';
+COMMENT ON COLUMN sequin.limit_memory.period_us IS 'length of the window';
+COMMENT ON COLUMN sequin.limit_memory.used IS 'requests in the window';
+COMMENT ON COLUMN sequin.limit_memory.at IS 'when that was so';
+
 CREATE TABLE sequin.mirror_table (
 	sync text COLLATE "C" REFERENCES sequin.sync ON DELETE CASCADE ON UPDATE CASCADE,
 	collection text COLLATE "C",

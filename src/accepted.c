@@ -90,7 +90,7 @@ start_errand(Exchange *x, void (*done) (Errand *errand))
 	Errand	   *errand;
 
 	drop_errand(x);
-	errand = errand_create(x->engine->loop->errands, x->catalog, x->sync, LIMIT_PROXY, authorization,
+	errand = errand_create(x->engine->loop->errands, x->sync, LIMIT_PROXY, authorization,
 						   clock_us() + (int64_t) setting_queue_timeout * 1000);
 	if (errand == NULL)
 		return NULL;

@@ -27,6 +27,7 @@
 #define LOAD_PAUSE_US (100 * 1000)
 
 static Catalog *newest;
+static Catalog *retired;		/* replaced in this turn */
 static int64_t failed_at_us;
 
 typedef struct Load
@@ -97,7 +98,22 @@ replace_newest(Catalog *catalog, uint64 generation)
 	newest = catalog;
 	if (shared_my_slot >= 0)
 		pg_atomic_write_u64(&shared->slots[shared_my_slot].generation, generation);
-	catalog_unref(old);
+	if (old == NULL)
+		return;
+	old->next_retired = retired;
+	retired = old;
+}
+
+void
+catalog_begin_turn(void)
+{
+	while (retired != NULL)
+	{
+		Catalog    *old = retired;
+
+		retired = old->next_retired;
+		catalog_unref(old);
+	}
 }
 
 static void

@@ -76,7 +76,7 @@ errand_running(const ErrandRunner *runner)
 }
 
 Errand *
-errand_create(ErrandRunner *runner, Catalog *catalog, CatalogSync *sync, LimitParty party,
+errand_create(ErrandRunner *runner, CatalogSync *sync, LimitParty party,
 			  Str authorization, int64_t deadline_us)
 {
 	Arena	   *arena = arena_create();
@@ -88,7 +88,7 @@ errand_create(ErrandRunner *runner, Catalog *catalog, CatalogSync *sync, LimitPa
 		return NULL;
 	}
 	errand->arena = arena;
-	errand->catalog = catalog_ref(catalog);
+	errand->catalog = catalog_ref(sync->catalog);
 	errand->sync = sync;
 	errand->party = party;
 	errand->authorization = authorization.p ? arena_str(arena, authorization.p, authorization.n) : STR_NULL;

@@ -477,6 +477,7 @@ engine_turn(Engine *engine)
 {
 	MemoryContext old = MemoryContextSwitchTo(engine->turn_cx);
 
+	catalog_begin_turn();
 	catalog_current();
 	for_each(engine, EXCHANGE_ARRIVED, exchange_arrived);
 	retry_unready(engine);

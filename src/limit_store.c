@@ -22,6 +22,7 @@
 #include "storage/fd.h"
 
 #include "limit_registry.h"
+#include "limiter.h"
 #include "limit_store.h"
 #include "reactor.h"
 #include "shared.h"
@@ -364,6 +365,52 @@ store_distrust_new(SharedLimit *limit)
 	SpinLockRelease(&limit->mutex);
 }
 
+bool
+limiter_wants_memory(void)
+{
+	LimitControl *control = registry_control();
+
+	return control != NULL && control->wants_memory;
+}
+
+/* What the file of an older copy knows of the same sends is not counted twice. */
+static void
+remember_one(const LimitMemory *m, int64_t now_us)
+{
+	LimitKey	key = {0};
+	SharedLimit *limit;
+	LimitWindows *windows;
+
+	memcpy(key.sync, m->sync, sizeof(key.sync));
+	strlcpy(key.bucket, m->bucket, sizeof(key.bucket));
+	limit = registry_find(&key);
+	if (limit == NULL)
+		return;
+	windows = registry_windows(limit);
+	SpinLockAcquire(&limit->mutex);
+	for (int i = 0; i < windows->count; i++)
+	{
+		RateWindow *w = limit_window(windows, i);
+		int64_t		known = rate_window_count(w, now_us);
+
+		if (w->period_us == m->period_us && m->used > known)
+			rate_window_charge(w, now_us - m->ago_us, m->used - known);
+	}
+	SpinLockRelease(&limit->mutex);
+}
+
+void
+limiter_remember(const LimitMemory *memory, int count)
+{
+	LimitControl *control = registry_control();
+
+	LWLockAcquire(control->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < count && control->wants_memory; i++)
+		remember_one(&memory[i], clock_us());
+	control->wants_memory = false;
+	LWLockRelease(control->lock);
+}
+
 /* A timeline ends where a server takes over: what the other one sent since the file was copied is not in it. */
 static void
 note_promotion(TimeLineID file_timeline)
@@ -371,6 +418,7 @@ note_promotion(TimeLineID file_timeline)
 	if (file_timeline != GetWALInsertionTimeLine())
 	{
 		registry_control()->promoted_us = clock_us();
+		registry_control()->wants_memory = true;
 		ereport(LOG, (errmsg("sequin_proxy: this server took over from another one: rate limits up to a minute start as if used up")));
 	}
 }

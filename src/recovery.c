@@ -210,7 +210,7 @@ start_errand(Repair *r, const char *sync_name, void (*done) (Errand *errand))
 		repair_finish(r, JOURNAL_FAILED, "the sync was dropped");
 		return NULL;
 	}
-	errand = errand_create(the_loop->errands, catalog, sync, LIMIT_SYNC, STR_NULL, clock_us() + RECOVERY_TIMEOUT_US);
+	errand = errand_create(the_loop->errands, sync, LIMIT_SYNC, STR_NULL, clock_us() + RECOVERY_TIMEOUT_US);
 	if (errand == NULL)
 	{
 		repair_finish(r, JOURNAL_DEFERRED, "out of memory");

@@ -11,6 +11,7 @@
 #include "utils/memutils.h"
 
 #include "catalog.h"
+#include "limit_memory.h"
 #include "limiter.h"
 #include "shared.h"
 #include "sync.h"
@@ -36,6 +37,7 @@ save_limits(void)
 	if (now - saved_us < (int64_t) SAVE_MS * 1000)
 		return;
 	limiter_save();
+	limit_memory_save();
 	saved_us = now;
 }
 
@@ -47,6 +49,7 @@ sync_turn(Loop *loop, MemoryContext cx)
 	int			wait;
 	int			ended;
 
+	catalog_begin_turn();
 	catalog_current();
 	pacer_turn(loop->pacer);
 	wait = sooner(oauth_turn(loop), sooner(discovery_turn(loop), recovery_turn(loop)));

@@ -112,7 +112,7 @@ present_sync(const Chain *chain)
 static Errand *
 make_errand(Chain *chain, CatalogSync *sync, void (*done) (Errand *errand))
 {
-	Errand	   *errand = errand_create(the_loop->errands, catalog_current(), sync, LIMIT_SYNC, STR_NULL, clock_us() + PAGE_TIMEOUT_US);
+	Errand	   *errand = errand_create(the_loop->errands, sync, LIMIT_SYNC, STR_NULL, clock_us() + PAGE_TIMEOUT_US);
 
 	if (errand != NULL)
 	{

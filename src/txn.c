@@ -196,6 +196,9 @@ txn_run(void (*body) (void *arg), void *arg, int lock_timeout_ms, TxnError *erro
 	}
 	PG_END_TRY();
 	hold_cancels();
+	/* a wait for a lock or a standby may have eaten a wake-up that was meant for the loop: one more turn */
+	if (ok && MyLatch != NULL)
+		SetLatch(MyLatch);
 	LockTimeout = saved_lock_timeout;
 	MemoryContextSwitchTo(cx);
 	return ok;

@@ -48,7 +48,7 @@ def frail(shim):
 def mirrored(frail, fakes):
     fakes.hubspot.reset(empty=True)
     fakes.hubspot.config(limits="off")
-    return make_sync(frail, fakes.hubspot, "hubspot", name="crm", tables=["contacts"])
+    return make_sync(frail, fakes.hubspot, "hubspot", name="crm", tables=["contacts"], rate_limit="100000/1s, 1000000/1d, search:100000/1s")
 
 
 @pytest.fixture(autouse=True)
@@ -169,7 +169,7 @@ def test_clients_that_take_every_connection_leave_the_workers_theirs(mirrored):
             while True:
                 taken.append(c.connect())
         assert is_committing(mirrored)
-        taken[0].execute("SELECT sequin.alter_sync('crm', rate_limit => '99999/1s, search:99999/1s')")
+        taken[0].execute("SELECT sequin.alter_sync('crm', rate_limit => '99999/1s, 1000000/1d, search:99999/1s')")
         assert is_committing(mirrored)
     finally:
         for db in taken:
@@ -344,7 +344,15 @@ def test_a_resolver_that_hangs_stalls_nobody_else_and_no_shutdown(frail, fakes, 
         frail.sql("SELECT sequin.drop_sync(%s, true)", (name,))
 
 
-# ---- asynchronous commits ----
+# ---- restarts and kills ----
+
+def test_what_long_windows_hold_is_saved_where_a_standby_sees_it(mirrored):
+    """Twice a minute, and when the sync process starts: this cluster has been restarted above."""
+    c = mirrored.cluster
+    c.restart()
+    wait_until("it is saved", lambda: c.one("SELECT used FROM sequin.limit_memory WHERE sync = 'crm' AND bucket = 'default'"))
+    assert c.sql("SELECT period_us FROM sequin.limit_memory WHERE sync = 'crm'") == [(86400000000,)]
+    c.wait_proxy()
 
 def test_an_answered_commit_is_durable_though_commits_are_asynchronous_by_default(mirrored):
     """Ends this cluster's part: its postmaster is killed with all its children right after the answers."""

@@ -93,10 +93,16 @@ class Drill:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda _: quiet(lambda: self.limited.client.get(LIMITED)), range(LIMIT)))
 
+    def remember_the_day(self):
+        """As the sync process does twice a minute; it knows of more than was sent here."""
+        self.primary.sql("INSERT INTO sequin.limit_memory VALUES ('limited', 'default', 86400000000, 600, now() - interval '1 hour') "
+                         "ON CONFLICT (sync, bucket, period_us) DO UPDATE SET used = excluded.used, at = excluded.at")
+
     def run(self):
         stop = threading.Event()
         writers = [threading.Thread(target=self.load, args=(stop,)) for _ in range(4)]
         self.defer_one()
+        self.remember_the_day()
         self.use_the_limit()
         self.fake.fault("hang", method="PATCH", apply=True)
         self.fake.fault("hang", method="DELETE", apply=True)
@@ -174,6 +180,18 @@ def test_the_new_primary_never_exceeds_the_limit_that_the_old_one_had_used_up(dr
     most = max(sum(1 for t in times[i:] if t < times[i] + SECONDS) for i in range(len(times)))
     assert (len(times), most) == (LIMIT + len(answers), LIMIT)
     assert len(answers) >= LIMIT        # it did go on
+
+
+def test_the_new_primary_knows_what_a_long_window_holds(drill):
+    used = drill.standby.one("SELECT used_by_proxy + used_by_sync FROM sequin.rate_limit_usage WHERE sync = 'limited' AND period = '1 day'")
+    left = drill.standby.one("SELECT max_requests FROM sequin.rate_limit WHERE sync = 'limited' AND period = '1 day'") - 600 - used
+    drill.standby.sql("SELECT sequin.alter_sync('limited', rate_limit => %s)", (f"1000/1s, {600 + used + 5}/1d",))
+    assert left > 0
+    drill.standby.set(sequin_proxy__queue_timeout="'300ms'")
+    wait_until("queue_timeout is short", lambda: drill.standby.one("SHOW sequin_proxy.queue_timeout") == "300ms")
+    answers = [drill.limited.client.get(LIMITED) for _ in range(7)]
+    assert [a.error or a.status for a in answers] == [200] * 5 + ["queue_timeout"] * 2
+    drill.standby.set(sequin_proxy__queue_timeout="'10s'")
 
 
 def test_every_answered_commit_is_on_the_new_primary(drill):

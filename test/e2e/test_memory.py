@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 
 import pytest
 
@@ -17,7 +18,7 @@ measured = pytest.mark.skipif("SEQUIN_SERVER_ENV" in os.environ, reason="a sanit
 
 @pytest.fixture(scope="module")
 def small():
-    with Cluster(settings={"sequin_proxy.upstream_timeout": "'2s'", "autovacuum": "off"}) as c:
+    with Cluster(env={"MALLOC_PERTURB_": "90"}, settings={"sequin_proxy.upstream_timeout": "'2s'", "autovacuum": "off"}) as c:
         c.wait_proxy()
         yield c
         assert c.crashes() == []
@@ -70,3 +71,32 @@ def test_the_sync_process_holds_no_transaction_while_the_api_hangs(small, fakes,
     finally:
         fakes.hubspot.ctl("DELETE", "fault")
         small.sql("SELECT sequin.drop_sync('hang', true)")
+
+
+def test_reading_goes_on_while_the_configuration_changes_all_the_time(small):
+    """A snapshot of the configuration lives as long as anybody in the turn may look at it (freed memory is overwritten here)."""
+    stop = threading.Event()
+
+    def change(label):
+        with small.connect() as db:
+            while not stop.is_set():
+                db.execute("SELECT sequin.create_key('busy', label => %s)", (label,))
+                db.execute("SELECT sequin.revoke_key('busy', %s)", (label,))
+    pid = small.worker_pids("sequin_proxy sync")
+    with soak.Upstream(30000) as up:
+        soak.make_sync(small, "busy", up.origin, reads=True)
+        changers = [threading.Thread(target=change, args=(f"k{n}",)) for n in range(3)]
+        for t in changers:
+            t.start()
+        try:
+            for _ in range(2):
+                assert small.one("SELECT sequin.wait_for('busy', 'live', '20s')")
+                small.sql("SELECT sequin.resync('busy')")
+            assert small.one("SELECT sequin.wait_for('busy', 'live', '20s')")
+        finally:
+            stop.set()
+            for t in changers:
+                t.join()
+        assert small.one("SELECT count(*) FROM busy.contact") == 30000
+        small.sql("SELECT sequin.drop_sync('busy', true)")
+    assert small.worker_pids("sequin_proxy sync") == pid
