@@ -368,6 +368,19 @@ raw_target(const Exchange *x)
 	return (Str) {x->target.path.p, (size_t) (end - x->target.path.p)};
 }
 
+static Str
+bearer(Arena *arena, Str secret)
+{
+	char	   *text = arena_alloc(arena, secret.n + 8);
+
+	if (text == NULL)
+		return STR_NULL;
+	memcpy(text, "Bearer ", 7);
+	memcpy(text + 7, secret.p, secret.n);
+	text[secret.n + 7] = '\0';
+	return (Str) {text, secret.n + 7};
+}
+
 /* The headers to send; false with a refusal when the credential is not to be had. */
 static bool
 build_headers(Exchange *x, Refusal *refusal)
@@ -382,7 +395,7 @@ build_headers(Exchange *x, Refusal *refusal)
 		*refusal = (Refusal) {503, "not_ready", "the sync's credential cannot be used", "sequin.syncs.last_error says what to fix."};
 		if (!catalog_credential(newest_sync(x), x->arena, &secret, &error) || !http_is_value(secret))
 			return false;
-		authorization = str_of(arena_printf(x->arena, "Bearer %.*s", STR_FMT(secret)));
+		authorization = bearer(x->arena, secret);
 	}
 	*refusal = (Refusal) {503, "not_ready", "the proxy is out of memory", "Nothing was sent: try again later."};
 	if (x->sync->auth != AUTH_PASSTHROUGH && authorization.p == NULL)
