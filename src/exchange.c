@@ -495,11 +495,11 @@ engine_turn(Engine *engine)
 	for_each(engine, EXCHANGE_GRANTED, exchange_send);
 	pacer_turn(engine->loop->pacer);	/* re-reads that this turn began need not wait for the next */
 	errand_turn(engine->loop->errands);
-	set_tick(engine);
-	update_stats(engine);
 	if (engine->flush)
 		listener_flush(engine->listener);
 	engine->flush = false;
+	set_tick(engine);			/* last: what stood behind an answered request has arrived by now */
+	update_stats(engine);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(engine->turn_cx);
 }
