@@ -373,6 +373,19 @@ raw_target(const Exchange *x)
 	return (Str) {x->target.path.p, (size_t) (end - x->target.path.p)};
 }
 
+static Str
+bearer(Arena *arena, Str secret)
+{
+	char	   *text = arena_alloc(arena, secret.n + 8);
+
+	if (text == NULL)
+		return STR_NULL;
+	memcpy(text, "Bearer ", 7);
+	memcpy(text + 7, secret.p, secret.n);
+	text[secret.n + 7] = '\0';
+	return (Str) {text, secret.n + 7};
+}
+
 /* The headers to send; false with a refusal when the credential is not to be had. */
 static bool
 build_headers(Exchange *x, Refusal *refusal)
@@ -387,7 +400,7 @@ build_headers(Exchange *x, Refusal *refusal)
 		*refusal = (Refusal) {503, "not_ready", "the sync's credential cannot be used", "sequin.syncs.last_error says what to fix."};
 		if (!catalog_credential(newest_sync(x), x->arena, &secret, &error) || !http_is_value(secret))
 			return false;
-		authorization = str_of(arena_printf(x->arena, "Bearer %.*s", STR_FMT(secret)));
+		authorization = bearer(x->arena, secret);
 	}
 	*refusal = (Refusal) {503, "not_ready", "the proxy is out of memory", "Nothing was sent: try again later."};
 	if (x->sync->auth != AUTH_PASSTHROUGH && authorization.p == NULL)
@@ -490,11 +503,11 @@ engine_turn(Engine *engine)
 	for_each(engine, EXCHANGE_GRANTED, exchange_send);
 	pacer_turn(engine->loop->pacer);	/* re-reads that this turn began need not wait for the next */
 	errand_turn(engine->loop->errands);
-	set_tick(engine);
-	update_stats(engine);
 	if (engine->flush)
 		listener_flush(engine->listener);
 	engine->flush = false;
+	set_tick(engine);			/* last: what stood behind an answered request has arrived by now */
+	update_stats(engine);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(engine->turn_cx);
 }

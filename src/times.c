@@ -7,8 +7,6 @@
  */
 #include "times.h"
 
-#include <inttypes.h>
-
 static bool
 take_char(Str *rest, char c)
 {
@@ -186,71 +184,76 @@ time_day(int64_t us)
 	return us / TIME_DAY_US - (us % TIME_DAY_US < 0);
 }
 
-/* At least `width` digits; returns what follows them.  printf would cost a page more than its rows' index look-ups do. */
+/* n digits, with zeros before them; printf would cost more than all else that a value needs. */
 static char *
-put_digits(char *p, uint64_t number, int width)
+put_digits(char *to, int64_t number, int n)
 {
-	char		digits[20];
-	int			n = 0;
+	for (int i = n - 1; i >= 0; i--, number /= 10)
+		to[i] = (char) ('0' + number % 10);
+	return to + n;
+}
 
-	for (; number > 0 || n < width; number /= 10)
-		digits[n++] = (char) ('0' + number % 10);
-	while (n > 0)
-		*p++ = digits[--n];
-	return p;
+/* "2024-02-29", room for more: the year has as many digits as it takes, at least four. */
+static char *
+put_date(char *to, int64_t days, bool *bc)
+{
+	int64_t		year;
+	int			month,
+				day;
+	int			digits = 4;
+
+	date_of(days, &year, &month, &day);
+	*bc = year <= 0;
+	if (*bc)
+		year = 1 - year;
+	for (int64_t limit = 10000; digits < 18 && year >= limit; limit *= 10)
+		digits++;
+	to = put_digits(to, year, digits);
+	*to++ = '-';
+	to = put_digits(to, month, 2);
+	*to++ = '-';
+	return put_digits(to, day, 2);
 }
 
 static char *
-put_day(char *p, int64_t year, int month, int day)
+finish_print(Arena *arena, char *text, char *end, bool bc)
 {
-	p = put_digits(p, (uint64_t) (year > 0 ? year : 1 - year), 4);
-	*p++ = '-';
-	p = put_digits(p, (uint64_t) month, 2);
-	*p++ = '-';
-	return put_digits(p, (uint64_t) day, 2);
+	if (bc)
+	{
+		memcpy(end, " BC", 3);
+		end += 3;
+	}
+	return arena_cstr(arena, (Str) {text, (size_t) (end - text)});
 }
-
-#define MAX_PRINTED 64			/* a year of 20 digits with all else */
 
 char *
 date_print(Arena *arena, int64_t days)
 {
-	char	   *text = arena_alloc(arena, MAX_PRINTED);
-	int64_t		year;
-	int			month,
-				day;
+	char		text[64];
+	bool		bc;
+	char	   *end = put_date(text, days, &bc);
 
-	if (text == NULL)
-		return NULL;
-	date_of(days, &year, &month, &day);
-	strcpy(put_day(text, year, month, day), year > 0 ? "" : " BC");
-	return text;
+	return finish_print(arena, text, end, bc);
 }
 
 char *
 time_print(Arena *arena, int64_t us)
 {
-	char	   *text = arena_alloc(arena, MAX_PRINTED);
-	char	   *p = text;
 	int64_t		days = time_day(us);
 	int64_t		rest = us - days * TIME_DAY_US;
-	int			seconds = (int) (rest / TIME_SECOND_US);
-	const int	parts[] = {seconds / 3600, seconds / 60 % 60, seconds % 60};
-	int64_t		year;
-	int			month,
-				day;
+	int64_t		seconds = rest / TIME_SECOND_US;
+	char		text[64];
+	bool		bc;
+	char	   *to = put_date(text, days, &bc);
 
-	if (text == NULL)
-		return NULL;
-	date_of(days, &year, &month, &day);
-	p = put_day(p, year, month, day);
-	for (int i = 0; i < 3; i++)
-	{
-		*p++ = i == 0 ? ' ' : ':';
-		p = put_digits(p, (uint64_t) parts[i], 2);
-	}
-	*p++ = '.';
-	p = put_digits(p, (uint64_t) (rest % TIME_SECOND_US), 6);
-	strcpy(p, year > 0 ? "+00" : "+00 BC");
-	return text;
+	*to++ = ' ';
+	to = put_digits(to, seconds / 3600, 2);
+	*to++ = ':';
+	to = put_digits(to, seconds / 60 % 60, 2);
+	*to++ = ':';
+	to = put_digits(to, seconds % 60, 2);
+	*to++ = '.';
+	to = put_digits(to, rest % TIME_SECOND_US, 6);
+	memcpy(to, "+00", 3);
+	return finish_print(arena, text, to + 3, bc);
 }
