@@ -8,6 +8,7 @@ For load, not for truth: test/fakeapi is the one that behaves as the API does.
 import asyncio
 import json
 import sys
+import time
 
 PAGE = 100
 PROPERTIES = [(f"p{i:02}", t) for i, t in enumerate(["string", "string", "number", "datetime", "bool", "string", "number", "string"])]
@@ -19,8 +20,8 @@ STAMP = "2024-01-01T00:00:00.000Z"
 def record(n, turn=0):
     """The text of record n; turn makes it another version."""
     props = ",".join(f'"{name}":"{VALUES[kind](n + turn)}"' for name, kind in PROPERTIES)
-    return (f'{{"id":"{n}","properties":{{{props}}},"createdAt":"{STAMP}",'
-            f'"updatedAt":"2024-05-01T{turn // 3600 % 24:02}:{turn // 60 % 60:02}:{turn % 60:02}.000Z","archived":false}}')
+    updated = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(1714521600 + turn))       # never back: it is what orders answers
+    return f'{{"id":"{n}","properties":{{{props}}},"createdAt":"{STAMP}","updatedAt":"{updated}","archived":false}}'
 
 
 class Canned(asyncio.Protocol):
