@@ -206,4 +206,10 @@ extern MirrorRole mirror_role_enter(Oid owner);
 extern void mirror_role_leave(MirrorRole before);
 extern void mirror_reread(const MirrorOp *op);
 
+/*
+ * A pair that was to go was not there, nor was an end of it: that id may have been merged away, and the API have
+ * meant the survivor's link.  Asks for such ends with all their links.
+ */
+extern void mirror_reread_strangers(const MirrorOp *op);
+
 #endif
