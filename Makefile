@@ -21,14 +21,14 @@ PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 
 # Without PostgreSQL's headers only the targets that install them work.
 ifneq ($(PGXS),)
-ifeq ($(filter demo test consistency mutations deps,$(MAKECMDGOALS)),)
+ifeq ($(filter demo test bench consistency mutations deps,$(MAKECMDGOALS)),)
 include $(PGXS)
 endif
 endif
 
 $(OBJS): $(wildcard src/*.h) $(wildcard src/providers/*.h)
 
-.PHONY: demo test consistency mutations deps check-unit check-regress check-e2e check-clients prefix fuzz
+.PHONY: demo test bench consistency mutations deps check-unit check-regress check-e2e check-clients check-asan check-faults prefix fuzz soak
 deps:
 	@tools/deps.sh
 
@@ -37,6 +37,11 @@ demo: deps
 
 test: deps
 	@tools/as_user.sh tools/test.sh
+
+# QUICK=1: about two minutes.  Results also go to build/results.
+bench:
+	@tools/deps.sh bench
+	@tools/as_user.sh tools/bench.sh
 
 # OPS=100000 SEED=1 KILL=1
 consistency: deps
@@ -57,5 +62,15 @@ check-regress: all
 fuzz:
 	@tools/fuzz.sh $(SECONDS)
 
+check-asan: all
+	@tools/check_asan.sh
+
+soak: all
+	@tools/soak.sh
+
 check-e2e: all
 	@tools/check_e2e.sh
+
+# every action at every fault point
+check-faults:
+	@SEQUIN_FAULTS=all tools/check_faults.sh

@@ -130,6 +130,21 @@ COMMENT ON COLUMN sequin.rate_limit.bucket IS 'kind of request that is counted a
 COMMENT ON COLUMN sequin.rate_limit.max_requests IS 'at most so many';
 COMMENT ON COLUMN sequin.rate_limit.period IS 'in any period of this length';
 
+CREATE TABLE sequin.limit_memory (
+	sync text COLLATE "C" REFERENCES sequin.sync ON DELETE CASCADE ON UPDATE CASCADE,
+	bucket text COLLATE "C",
+	period_us bigint,
+	used bigint NOT NULL,
+	at timestamptz NOT NULL,
+	PRIMARY KEY (sync, bucket, period_us)
+);
+COMMENT ON TABLE sequin.limit_memory IS 'how much of each long rate-limit window is used, twice a minute: for a standby that takes over; kept by the sync process';
+COMMENT ON COLUMN sequin.limit_memory.sync IS 'whose it is';
+COMMENT ON COLUMN sequin.limit_memory.bucket IS 'as in rate_limit';
+COMMENT ON COLUMN sequin.limit_memory.period_us IS 'length of the window';
+COMMENT ON COLUMN sequin.limit_memory.used IS 'requests in the window';
+COMMENT ON COLUMN sequin.limit_memory.at IS 'when that was so';
+
 CREATE TABLE sequin.mirror_table (
 	sync text COLLATE "C" REFERENCES sequin.sync ON DELETE CASCADE ON UPDATE CASCADE,
 	collection text COLLATE "C",
@@ -270,12 +285,14 @@ CREATE TABLE sequin.write_log (
 		CHECK (state IN ('intent', 'committed', 'none', 'deferred', 'resolved', 'failed')),
 	targets jsonb,
 	error text,
+	key_label text,
 	attempts integer NOT NULL DEFAULT 0,
 	next_attempt_at timestamptz,
 	settled_at timestamptz
-);
-CREATE INDEX write_log_unsettled ON sequin.write_log (next_attempt_at, id)
-	WHERE state IN ('intent', 'deferred') OR next_attempt_at IS NOT NULL;
+) WITH (fillfactor = 50);
+-- A row is written when its write is sent and again when it is settled.  No index has a column that this changes, and half of each
+-- page is kept free for it: so the second costs no index entry, and its space is taken back without a vacuum.
+CREATE INDEX write_log_due ON sequin.write_log (next_attempt_at, id) WHERE next_attempt_at IS NOT NULL;
 COMMENT ON TABLE sequin.write_log IS 'proxied writes and what became of each';
 COMMENT ON COLUMN sequin.write_log.id IS 'in the order in which they were sent';
 COMMENT ON COLUMN sequin.write_log.request_id IS 'Sequin-Request-Id of the response';
@@ -283,6 +300,7 @@ COMMENT ON COLUMN sequin.write_log.sync IS 'name of the sync';
 COMMENT ON COLUMN sequin.write_log.at IS 'when it was sent';
 COMMENT ON COLUMN sequin.write_log.method IS 'HTTP method';
 COMMENT ON COLUMN sequin.write_log.error IS 'why it is not committed';
+COMMENT ON COLUMN sequin.write_log.key_label IS 'label of the proxy key that it came with; NULL: the caller sent the API''s own token (passthrough)';
 COMMENT ON COLUMN sequin.write_log.attempts IS 're-reads that failed';
 COMMENT ON COLUMN sequin.write_log.next_attempt_at IS 'when the record is re-read next; NULL: it is not';
 COMMENT ON COLUMN sequin.write_log.settled_at IS 'when the state became final';

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "test/e2e"))
@@ -98,7 +99,8 @@ class Canned(asyncio.Protocol):
     def answer(self, method, target, body):
         path, _, query = target.decode().partition("?")
         if path == "/__began":
-            return 200, json.dumps(Canned.began).encode()
+            began, Canned.began = Canned.began, None  # the next run's is another
+            return 200, json.dumps(began).encode()
         if path.endswith("/search"):
             return 403, b'{"status":"error","message":"this canned API has no search","category":"MISSING_SCOPES"}'
         if path.endswith("/objects/contacts/batch/read"):
@@ -168,15 +170,31 @@ def by_probe(table, kind):
     return seconds
 
 
-def by_sync(table):
-    """A backfill by the sync process; the sync is made anew for it."""
-    import urllib.request
+def began(table):
+    """When the canned server was first asked for a page since the last call of this; None: it was not."""
+    return json.loads(urllib.request.urlopen(table.origin + "/__began").read())
 
+
+def cpu_seconds(cluster):
+    """Of the sync process: user and system."""
+    with open(f"/proc/{cluster.worker_pids('sequin_proxy sync')[0]}/stat", encoding="ascii") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def by_sync(table, used):
+    """A backfill by the sync process; the sync is made anew for it.  Adds its seconds of CPU to `used`."""
+    began(table)
+    cpu = cpu_seconds(table.cluster)
     table.cluster.sql("SELECT sequin.drop_sync(%s, drop_tables => true)", (table.name,))
     table.create(reads=True)
-    wait_until("all rows are there", lambda: table.count() == table.rows, timeout=600, interval=0.01)
+    with table.cluster.connect() as db:
+        live = "SELECT phase = 'live' FROM sequin.sync_progress WHERE sync = %s"
+        wait_until("the table is live", lambda: db.execute(live, (table.name,)).fetchone()[0], timeout=600, interval=0.005)
     ended = time.time()
-    return ended - json.loads(urllib.request.urlopen(table.origin + "/__began").read())
+    assert table.count() == table.rows
+    used.append(cpu_seconds(table.cluster) - cpu)
+    return ended - began(table)
 
 
 def by_copy(table):
@@ -209,7 +227,7 @@ def run(cluster, args, columns, directory):
     rows = args.rows if columns < 100 else args.rows // 5
     table = Table(cluster, rows, columns, directory)
     table.create(reads=args.by == "sync")
-    got = {}
+    got, used = {}, []
 
     def note(what, seconds, n=rows):
         got.setdefault(what, []).append(n / seconds)
@@ -223,7 +241,7 @@ def run(cluster, args, columns, directory):
         note("COPY", by_copy(table))
         table.empty()
         if args.by == "sync":
-            note("sync process, backfill", by_sync(table))
+            note("sync process, backfill", by_sync(table, used))
         else:
             note("mirror_apply, new rows", by_probe(table, "new"))
             note("mirror_apply, unchanged", by_probe(table, "same"))
@@ -233,6 +251,8 @@ def run(cluster, args, columns, directory):
         note("row-by-row client", by_peer(table, peer), peer)
     table.server.terminate()
     report(columns, rows, got, args)
+    if used:
+        print(f"{'CPU of the sync process, µs/row':30}{statistics.median(used) / rows * 1e6:10.1f}")
 
 
 def report(columns, rows, got, args):

@@ -7,6 +7,7 @@
  */
 #include "exchange_internal.h"
 
+#include "fault_point.h"
 #include "follow.h"
 #include "settings.h"
 #include "txn.h"
@@ -89,7 +90,7 @@ start_errand(Exchange *x, void (*done) (Errand *errand))
 	Errand	   *errand;
 
 	drop_errand(x);
-	errand = errand_create(x->engine->loop->errands, x->catalog, x->sync, LIMIT_PROXY, authorization,
+	errand = errand_create(x->engine->loop->errands, x->sync, LIMIT_PROXY, authorization,
 						   clock_us() + (int64_t) setting_queue_timeout * 1000);
 	if (errand == NULL)
 		return NULL;
@@ -208,6 +209,7 @@ exchange_reread(Exchange *x, const Change *targets, int ntargets)
 {
 	Errand	   *errand;
 
+	FAULT_POINT("exchange.reread");
 	if (x->rounds++ >= MAX_ROUNDS)
 	{
 		commit_defer(x, "the record changes faster than it can be re-read");
@@ -348,7 +350,8 @@ exchange_redecode(Exchange *x)
 	if (str_iis(upstream_result_header(&x->result, "Content-Encoding"), "identity"))
 		response.encoded = false;
 	x->changes = (ChangeList) {0};
-	decoded = x->sync->provider->decode(&x->sync->view, &x->route, &x->view, &response, x->arena, &x->changes);
+	decoded = FAULT_FAILS("exchange.decode") ? DECODE_NOMEM
+		: x->sync->provider->decode(&x->sync->view, &x->route, &x->view, &response, x->arena, &x->changes);
 	if (decoded == DECODE_NOMEM)
 		commit_defer(x, "out of memory");
 	else if (decoded == DECODE_UNREADABLE)
@@ -362,6 +365,7 @@ exchange_received(Exchange *x)
 {
 	UpstreamResult *r = &x->result;
 
+	FAULT_POINT("exchange.received");
 	exchange_release_slot(x);
 	if (r->outcome != UPSTREAM_ANSWERED)
 	{
@@ -429,5 +433,5 @@ exchange_committed(Exchange *x)
 	if (rereads.count > 0)
 		exchange_reread(x, rereads.items, rereads.count);
 	else
-		answer_upstream(x, x->touched || x->schema_changed ? "committed" : "none");
+		answer_upstream(x, !x->touched && !x->schema_changed ? "none" : x->unconfirmed ? "deferred" : "committed");
 }

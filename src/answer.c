@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 
+#include "fault_point.h"
 #include "header_policy.h"
 
 static void
@@ -76,6 +77,7 @@ respond(Exchange *x, Response *response)
 	engine->stats->requests++;
 	engine->stats->total_us += clock_us() - x->request->received_at_us;
 	engine->flush = true;
+	FAULT_POINT("answer");
 	listener_respond(engine->listener, x->request, response);
 }
 

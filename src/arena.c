@@ -160,36 +160,21 @@ char *
 arena_printf(Arena *arena, const char *fmt,...)
 {
 	va_list		args;
+	char		most[200];		/* what fits is formatted once */
 	int			n;
 	char	   *p;
 
 	va_start(args, fmt);
-	n = vsnprintf(NULL, 0, fmt, args);
+	n = vsnprintf(most, sizeof(most), fmt, args);
 	va_end(args);
 	if (n < 0 || (p = arena_alloc(arena, (size_t) n + 1)) == NULL)
 		return NULL;
+	if ((size_t) n < sizeof(most))
+		return memcpy(p, most, (size_t) n + 1);
 	va_start(args, fmt);
 	vsnprintf(p, (size_t) n + 1, fmt, args);
 	va_end(args);
 	return p;
-}
-
-Str
-str_of(const char *cstr)
-{
-	return cstr ? (Str) {cstr, strlen(cstr)} : STR_NULL;
-}
-
-bool
-str_eq(Str a, Str b)
-{
-	return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
-}
-
-bool
-str_is(Str a, const char *cstr)
-{
-	return str_eq(a, str_of(cstr));
 }
 
 static unsigned char
@@ -207,12 +192,6 @@ str_ieq(Str a, Str b)
 		if (ascii_lower((unsigned char) a.p[i]) != ascii_lower((unsigned char) b.p[i]))
 			return false;
 	return true;
-}
-
-bool
-str_iis(Str a, const char *cstr)
-{
-	return str_ieq(a, str_of(cstr));
 }
 
 bool

@@ -41,13 +41,36 @@ extern Str	arena_copy(Arena *arena, Str s);	/* STR_NULL stays STR_NULL */
 extern char *arena_cstr(Arena *arena, Str s);
 extern char *arena_printf(Arena *arena, const char *fmt,...) __attribute__((format(printf, 2, 3)));
 
-extern Str	str_of(const char *cstr);		/* NULL -> STR_NULL */
-extern bool str_eq(Str a, Str b);
-extern bool str_is(Str a, const char *cstr);
 extern bool str_ieq(Str a, Str b);			/* ASCII case-insensitive */
-extern bool str_iis(Str a, const char *cstr);
 extern bool str_starts(Str a, const char *prefix);
 extern int	str_cmp(Str a, Str b);			/* memcmp order, shorter first on a tie */
+
+/* Inline: headers, paths and names are compared hundreds of times per request, mostly to find another length. */
+static inline Str
+str_of(const char *cstr)					/* NULL -> STR_NULL */
+{
+	return cstr ? (Str) {cstr, strlen(cstr)} : STR_NULL;
+}
+
+static inline bool
+str_eq(Str a, Str b)
+{
+	return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+static inline bool
+str_is(Str a, const char *cstr)
+{
+	return str_eq(a, str_of(cstr));
+}
+
+static inline bool
+str_iis(Str a, const char *cstr)
+{
+	Str			b = str_of(cstr);
+
+	return a.n == b.n && str_ieq(a, b);
+}
 
 /* A growing byte buffer in an arena.  failed stays true once memory ran out. */
 typedef struct Buf

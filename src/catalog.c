@@ -9,7 +9,7 @@
  */
 #include "postgres.h"
 
-#include <openssl/sha.h>
+#include <openssl/evp.h>
 
 #include "executor/spi.h"
 #include "utils/memutils.h"
@@ -27,6 +27,7 @@
 #define LOAD_PAUSE_US (100 * 1000)
 
 static Catalog *newest;
+static Catalog *retired;		/* replaced in this turn */
 static int64_t failed_at_us;
 
 typedef struct Load
@@ -97,7 +98,22 @@ replace_newest(Catalog *catalog, uint64 generation)
 	newest = catalog;
 	if (shared_my_slot >= 0)
 		pg_atomic_write_u64(&shared->slots[shared_my_slot].generation, generation);
-	catalog_unref(old);
+	if (old == NULL)
+		return;
+	old->next_retired = retired;
+	retired = old;
+}
+
+void
+catalog_begin_turn(void)
+{
+	while (retired != NULL)
+	{
+		Catalog    *old = retired;
+
+		retired = old->next_retired;
+		catalog_unref(old);
+	}
 }
 
 static void
@@ -177,13 +193,28 @@ catalog_load(void)
 	return catalog_read(AllocSetContextCreate(CurrentMemoryContext, "sequin catalog", ALLOCSET_DEFAULT_SIZES), false);
 }
 
+/* The algorithm is looked up once: OpenSSL's one-shot call does that each time, at ten times the cost of the hash. */
+static bool
+sha256(Str text, uint8_t *hash)
+{
+	static EVP_MD *algorithm;
+	static EVP_MD_CTX *cx;
+
+	if (algorithm == NULL)
+		algorithm = EVP_MD_fetch(NULL, "SHA256", NULL);
+	if (cx == NULL)
+		cx = EVP_MD_CTX_new();
+	return algorithm != NULL && cx != NULL && EVP_DigestInit_ex(cx, algorithm, NULL) == 1 &&
+		EVP_DigestUpdate(cx, text.p, text.n) == 1 && EVP_DigestFinal_ex(cx, hash, NULL) == 1;
+}
+
 const CatalogKey *
 catalog_key(const Catalog *catalog, Str key_text)
 {
 	uint8_t		hash[32];
 
 	/* the look-up compares hashes, so its timing tells nothing about keys */
-	if (key_text.p == NULL || SHA256((const unsigned char *) key_text.p, key_text.n, hash) == NULL)
+	if (key_text.p == NULL || !sha256(key_text, hash))
 		return NULL;
 	return catalog_key_by_hash(catalog, hash);
 }
@@ -208,7 +239,8 @@ catalog_limit(const CatalogSync *sync, const char *bucket)
 void
 catalog_token_hash(Str token, uint8_t *hash)
 {
-	SHA256((const unsigned char *) token.p, token.n, hash);
+	if (!sha256(token, hash))
+		memset(hash, 0, 32);	/* no memory: the hash of no token */
 }
 
 void

@@ -34,6 +34,7 @@ typedef struct CatalogToken
 
 typedef struct CatalogSync
 {
+	struct Catalog *catalog;	/* whose it is */
 	SyncView	view;			/* what providers may see; view.name is the sync's name */
 	const Provider *provider;
 	uint8_t		key[16];		/* uuid */
@@ -77,6 +78,7 @@ typedef struct Catalog
 	HTAB	   *by_identifier;
 	HTAB	   *by_key_hash;
 	bool		installed;		/* the extension exists in this database */
+	struct Catalog *next_retired;
 } Catalog;
 
 /*
@@ -86,6 +88,11 @@ typedef struct Catalog
  * success.  Never ereports, never waits long.
  */
 extern Catalog *catalog_current(void);
+/*
+ * At the beginning of a turn of the loop: snapshots that were replaced in the last one go, unless somebody has a reference.
+ * Within a turn, what any catalog_current() has returned can be used without one.
+ */
+extern void catalog_begin_turn(void);
 /* The snapshot that the last catalog_current() returned, without looking: safe anywhere; NULL before the first. */
 extern Catalog *catalog_peek(void);
 extern Catalog *catalog_ref(Catalog *catalog);

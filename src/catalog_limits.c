@@ -11,6 +11,7 @@
 #include "executor/spi.h"
 
 #include "catalog_load.h"
+#include "limit_memory.h"
 
 #define MAX_SPECS (RATE_MAX_BUCKETS * RATE_MAX_WINDOWS)
 
@@ -123,4 +124,6 @@ catalog_read_limits(Catalog *catalog)
 		sync->nlimits = limiter_configure(sync->key, sync->view.name, specs.items, specs.count, sync->sync_reserve,
 										  sync->limits);
 	}
+	if (limiter_wants_memory())
+		limit_memory_tell();
 }

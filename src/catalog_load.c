@@ -138,7 +138,7 @@ read_syncs(Catalog *catalog)
 	catalog->syncs = MemoryContextAllocZero(catalog->cx, sizeof(CatalogSync) * Max(rows, 1));
 	for (uint64 i = 0; i < rows; i++)
 		if (read_sync(&catalog->syncs[catalog->nsyncs], catalog->cx, i))
-			catalog->nsyncs++;
+			catalog->syncs[catalog->nsyncs++].catalog = catalog;
 }
 
 static HTAB *

@@ -129,5 +129,6 @@ exchange_check(Exchange *x, Catalog *catalog, Refusal *refusal)
 					  "SELECT sequin.api_root('<sync>') tells the right URL.");
 	if (x->sync->auth == AUTH_PASSTHROUGH ? !check_passthrough(x, refusal) : !check_key(x, &key, refusal))
 		return false;
+	x->journal.key_label = key ? arena_cstr(x->arena, str_of(key->label)) : NULL;
 	return check_route(x, key, refusal);
 }

@@ -6,13 +6,17 @@
  * fails, each exchange is tried again in a transaction of its own, so that one bad row never
  * harms its neighbours.  Nobody waits for a stranger's lock here for more than a few
  * milliseconds: an exchange whose row or table is locked is tried again, turn after turn, until
- * commit_timeout, and then deferred.  Called from engine_turn only.
+ * commit_timeout, and then deferred.  Where the synchronous standby does not confirm a commit in
+ * time, it stands here, but is not called `committed` and nothing is sent on its strength.
+ * Called from engine_turn only.
  */
 #include "exchange_internal.h"
 
+#include "access/xact.h"
 #include "lib/stringinfo.h"
 #include "pgstat.h"
 
+#include "fault_point.h"
 #include "settings.h"
 #include "txn.h"
 
@@ -111,7 +115,10 @@ batch_body(void *arg)
 		add_entry(batch, &batch->starting[i]->journal);
 	for (Settle *s = batch->settles; s != NULL; s = s->next)
 		add_entry(batch, &s->entry);
+	FAULT_IN_TXN("commit.applied");
 	journal_write_rows(batch->entries, batch->nentries);
+	FAULT_IN_TXN("commit.journalled");
+	ForceSyncCommit();			/* an answer says `committed`, an intent counts: whatever synchronous_commit says */
 }
 
 /* palloc'd in the transaction's context, entries are gone after a failure: ids are reset one by one. */
@@ -163,6 +170,34 @@ wake_recovery(void)
 	shared_wake(SHARED_SYNC_SLOT);
 }
 
+static void
+starting_failed(Exchange *x, const TxnError *error)
+{
+	exchange_release_slot(x);
+	ereport(WARNING, (errmsg("sequin_proxy: request %s was not sent: its intent could not be journalled: %s",
+							 x->request->id, error->message)));
+	commit_settle(x, JOURNAL_FAILED, "not sent");	/* the row, if there is one */
+	answer_error(x, 503, "not_ready", "the intent of this write could not be journalled",
+				 "Nothing was sent. The server's log says why.", false);
+}
+
+/*
+ * Committed here, but perhaps not on the standby that is to be waited for: should it take over now, the
+ * intents of what is finished are there and their records are re-read, but those of this turn may not be.
+ */
+static void
+note_confirmation(Batch *batch, const TxnError *error)
+{
+	for (int i = 0; i < batch->nfinished; i++)
+		batch->finished[i]->unconfirmed = error->unconfirmed;
+	if (!error->unconfirmed)
+		return;
+	if (batch->nfinished > 0)
+		ereport(LOG, (errmsg("sequin_proxy: committed, but %s: %d writes are answered as deferred", error->message, batch->nfinished)));
+	for (int i = 0; i < batch->nstarting; i++)
+		starting_failed(batch->starting[i], error);
+}
+
 static bool
 run_batch(Engine *engine, Batch *batch, int lock_ms, TxnError *error)
 {
@@ -173,10 +208,14 @@ run_batch(Engine *engine, Batch *batch, int lock_ms, TxnError *error)
 	pgstat_report_activity(STATE_RUNNING, "committing changes to the mirror");
 	ok = txn_run(batch_body, batch, Min(lock_ms, setting_commit_timeout), error);
 	pgstat_report_activity(STATE_IDLE, "serving requests");
+	if (ok && batch->nfinished > 0)
+		FAULT_POINT("commit.durable");
 	if (!ok)
 		forget_ids(batch, ids);
 	else if (leaves_deferred(batch))
 		wake_recovery();
+	if (ok)
+		note_confirmation(batch, error);
 	if (ok && batch->nfinished > 0)
 		engine->stats->batches++;
 	engine->stats->commit_us += clock_us() - began;
@@ -251,14 +290,20 @@ fill_intent(Exchange *x)
 
 /* ---- settling rows of exchanges that are answered already ---- */
 
+/* From that one on; what was added meanwhile stands before it. */
 static void
-free_settles(Engine *engine)
+free_settled(Engine *engine, Settle *settled)
 {
-	while (engine->settles != NULL)
-	{
-		Settle	   *s = engine->settles;
+	Settle	  **link = &engine->settles;
 
-		engine->settles = s->next;
+	while (*link != settled)
+		link = &(*link)->next;
+	*link = NULL;
+	while (settled != NULL)
+	{
+		Settle	   *s = settled;
+
+		settled = s->next;
 		arena_destroy(s->arena);
 	}
 }
@@ -288,6 +333,7 @@ commit_settle(Exchange *x, JournalState state, const char *error)
 	s->entry.error = copy_cstr(arena, error);
 	s->entry.request_id = copy_cstr(arena, x->request->id);
 	s->entry.sync = copy_cstr(arena, x->journal.sync);
+	s->entry.key_label = copy_cstr(arena, x->journal.key_label);
 	s->entry.method = copy_cstr(arena, x->journal.method);
 	s->entry.path = copy_cstr(arena, x->journal.path);
 	s->entry.targets = copy_cstr(arena, state == JOURNAL_DEFERRED ? x->journal.targets : NULL);
@@ -341,20 +387,11 @@ commit_alone(Engine *engine, Exchange *x)
 	Batch		batch = {.finished = &x,.nfinished = 1};
 	TxnError	error;
 
+	FAULT_POINT("commit.alone");
 	if (run_batch(engine, &batch, LOCK_ALONE_MS, &error))
 		exchange_committed(x);
 	else
 		finished_failed(x, &error);
-}
-
-static void
-starting_failed(Exchange *x, const TxnError *error)
-{
-	exchange_release_slot(x);
-	ereport(WARNING, (errmsg("sequin_proxy: request %s was not sent: its intent could not be journalled: %s",
-							 x->request->id, error->message)));
-	answer_error(x, 503, "not_ready", "the intent of this write could not be journalled",
-				 "Nothing was sent. The server's log says why.", false);
 }
 
 /* An intent that cannot be written must not keep the others from being sent. */
@@ -499,7 +536,7 @@ commit_turn(Engine *engine)
 			continue;
 		}
 		if (batch.settles != NULL)
-			free_settles(engine);
+			free_settled(engine, batch.settles);
 		for (int i = 0; i < batch.nfinished; i++)
 			exchange_committed(batch.finished[i]);
 	}

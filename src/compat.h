@@ -24,6 +24,31 @@
 #define database_ownercheck(oid, role) pg_database_ownercheck((oid), (role))
 #endif
 
+/* 16: permissions have a list of their own beside the range table; 18: so has what is not pruned. */
+#define executor_state_relation(estate, rel) \
+	do { \
+		RangeTblEntry *rte_ = makeNode(RangeTblEntry); \
+		rte_->rtekind = RTE_RELATION; \
+		rte_->relid = RelationGetRelid(rel); \
+		rte_->relkind = (rel)->rd_rel->relkind; \
+		rte_->rellockmode = AccessShareLock; \
+		executor_range_table((estate), list_make1(rte_)); \
+	} while (0)
+#if PG_VERSION_NUM >= 180000
+#define executor_range_table(estate, list) ExecInitRangeTable((estate), (list), NIL, bms_make_singleton(1))
+#elif PG_VERSION_NUM >= 160000
+#define executor_range_table(estate, list) ExecInitRangeTable((estate), (list), NIL)
+#else
+#define executor_range_table(estate, list) ExecInitRangeTable((estate), (list))
+#endif
+
+/* 17: getIdentitySequence takes the relation. */
+#if PG_VERSION_NUM >= 170000
+#define identity_sequence(rel, column) getIdentitySequence((rel), (column), false)
+#else
+#define identity_sequence(rel, column) getIdentitySequence(RelationGetRelid(rel), (column), false)
+#endif
+
 /* 17: CreateWaitEventSet takes a ResourceOwner (NULL: session life) in place of a memory context. */
 #if PG_VERSION_NUM >= 170000
 #define wait_event_set_create(n) CreateWaitEventSet(NULL, (n))

@@ -222,8 +222,8 @@ start_discovery(Loop *loop, const char *name)
 
 	if (sync == NULL || r->running)
 		return;
-	r->began_at = GetCurrentTimestamp();
-	errand = errand_create(loop->errands, catalog, sync, LIMIT_SYNC, STR_NULL, clock_us() + DISCOVERY_TIMEOUT_US);
+	r->began_at = shared_now();
+	errand = errand_create(loop->errands, sync, LIMIT_SYNC, STR_NULL, clock_us() + DISCOVERY_TIMEOUT_US);
 	if (errand == NULL)
 		return;
 	r->running = true;

@@ -9,6 +9,7 @@
 
 #include "utils/timestamp.h"
 
+#include "fault_point.h"
 #include "header_policy.h"
 #include "shared.h"
 
@@ -75,7 +76,7 @@ errand_running(const ErrandRunner *runner)
 }
 
 Errand *
-errand_create(ErrandRunner *runner, Catalog *catalog, CatalogSync *sync, LimitParty party,
+errand_create(ErrandRunner *runner, CatalogSync *sync, LimitParty party,
 			  Str authorization, int64_t deadline_us)
 {
 	Arena	   *arena = arena_create();
@@ -87,7 +88,7 @@ errand_create(ErrandRunner *runner, Catalog *catalog, CatalogSync *sync, LimitPa
 		return NULL;
 	}
 	errand->arena = arena;
-	errand->catalog = catalog_ref(catalog);
+	errand->catalog = catalog_ref(sync->catalog);
 	errand->sync = sync;
 	errand->party = party;
 	errand->authorization = authorization.p ? arena_str(arena, authorization.p, authorization.n) : STR_NULL;
@@ -98,7 +99,7 @@ errand_create(ErrandRunner *runner, Catalog *catalog, CatalogSync *sync, LimitPa
 	errand->conv.result.total = -1;
 	errand->conv.result.newest_us = TIME_NONE;
 	errand->api_time_us = TIME_NONE;
-	errand->asked_at = GetCurrentTimestamp();
+	errand->asked_at = shared_now();
 	runner->running++;
 	return errand;
 }
@@ -362,6 +363,7 @@ call_sent(UpstreamCall *upstream)
 	ErrandCall *c = upstream->cls;
 
 	c->slot_used = true;
+	FAULT_POINT("errand.sent");
 	limiter_sent(c->limit, c->errand->party, upstream->seen_at_us);
 }
 
@@ -468,7 +470,7 @@ call_granted(PacerWait *wait)
 		.arena = errand->arena,.origin = str_of(origin),.method = str_of(c->call.method),
 		.target = c->call.target,.body = c->call.body,.on_send = call_sent,.done = call_done,.cls = c
 	};
-	if (errand->conv.failed || origin == NULL || !call_headers(c) ||
+	if (errand->conv.failed || origin == NULL || !call_headers(c) || FAULT_FAILS("errand.send") ||
 		!upstream_start(errand->runner->upstream, &c->upstream))
 	{
 		limiter_cancel(c->limit, errand->party);

@@ -43,7 +43,7 @@ extern void errand_give_up(ErrandRunner *runner);		/* fails the calls that wait 
 extern int	errand_running(const ErrandRunner *runner);
 
 /* NULL: out of memory.  authorization: STR_NULL = the sync's credential. */
-extern Errand *errand_create(ErrandRunner *runner, Catalog *catalog, CatalogSync *sync, LimitParty party,
+extern Errand *errand_create(ErrandRunner *runner, CatalogSync *sync, LimitParty party,
 							 Str authorization, int64_t deadline_us);
 extern void errand_discover(Errand *errand, const char *scope);
 /* The targets are copied into the errand's arena. */

@@ -9,9 +9,11 @@
 
 #include <stdlib.h>
 
+#include "fault_point.h"
 #include "header_policy.h"
 #include "metrics.h"
 #include "settings.h"
+#include "shared.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -273,6 +275,7 @@ exchange_arrived(Exchange *x)
 	Catalog    *catalog = catalog_current();
 	Refusal		refusal;
 
+	FAULT_POINT("exchange.arrived");
 	if (x->request->client_gone || x->engine->stopping)
 	{
 		answer_error(x, 503, "shutting_down", "the server is stopping", "Nothing was sent: try again in a moment.", false);
@@ -305,6 +308,7 @@ exchange_arrived(Exchange *x)
 static void
 keep_granted(Exchange *x)
 {
+	FAULT_POINT("exchange.granted");
 	if (!must_wait_for_token(x))
 	{
 		exchange_set_state(x, EXCHANGE_GRANTED);	/* keeps the order: each is looked at once */
@@ -340,6 +344,7 @@ on_send(UpstreamCall *call)
 
 	x->slot_held = false;
 	limiter_sent(x->limit, LIMIT_PROXY, call->seen_at_us);
+	FAULT_POINT("exchange.sent");
 }
 
 static void
@@ -368,6 +373,19 @@ raw_target(const Exchange *x)
 	return (Str) {x->target.path.p, (size_t) (end - x->target.path.p)};
 }
 
+static Str
+bearer(Arena *arena, Str secret)
+{
+	char	   *text = arena_alloc(arena, secret.n + 8);
+
+	if (text == NULL)
+		return STR_NULL;
+	memcpy(text, "Bearer ", 7);
+	memcpy(text + 7, secret.p, secret.n);
+	text[secret.n + 7] = '\0';
+	return (Str) {text, secret.n + 7};
+}
+
 /* The headers to send; false with a refusal when the credential is not to be had. */
 static bool
 build_headers(Exchange *x, Refusal *refusal)
@@ -382,7 +400,7 @@ build_headers(Exchange *x, Refusal *refusal)
 		*refusal = (Refusal) {503, "not_ready", "the sync's credential cannot be used", "sequin.syncs.last_error says what to fix."};
 		if (!catalog_credential(newest_sync(x), x->arena, &secret, &error) || !http_is_value(secret))
 			return false;
-		authorization = str_of(arena_printf(x->arena, "Bearer %.*s", STR_FMT(secret)));
+		authorization = bearer(x->arena, secret);
 	}
 	*refusal = (Refusal) {503, "not_ready", "the proxy is out of memory", "Nothing was sent: try again later."};
 	if (x->sync->auth != AUTH_PASSTHROUGH && authorization.p == NULL)
@@ -409,8 +427,10 @@ exchange_send(Exchange *x)
 	x->call.on_send = on_send;
 	x->call.done = on_received;
 	x->call.cls = x;
-	x->asked_at = GetCurrentTimestamp();
-	if (origin == NULL || !build_headers(x, &refusal) || !upstream_start(x->engine->loop->upstream, &x->call))
+	x->asked_at = shared_now();
+	FAULT_POINT("exchange.journalled");
+	if (origin == NULL || !build_headers(x, &refusal) || FAULT_FAILS("exchange.send") ||
+		!upstream_start(x->engine->loop->upstream, &x->call))
 	{
 		if (origin == NULL || x->call.headers != NULL)
 			refusal = (Refusal) {503, "not_ready", "the request could not be started", "Nothing was sent: try again later."};
@@ -470,6 +490,7 @@ engine_turn(Engine *engine)
 {
 	MemoryContext old = MemoryContextSwitchTo(engine->turn_cx);
 
+	catalog_begin_turn();
 	catalog_current();
 	for_each(engine, EXCHANGE_ARRIVED, exchange_arrived);
 	retry_unready(engine);
@@ -482,11 +503,11 @@ engine_turn(Engine *engine)
 	for_each(engine, EXCHANGE_GRANTED, exchange_send);
 	pacer_turn(engine->loop->pacer);	/* re-reads that this turn began need not wait for the next */
 	errand_turn(engine->loop->errands);
-	set_tick(engine);
-	update_stats(engine);
 	if (engine->flush)
 		listener_flush(engine->listener);
 	engine->flush = false;
+	set_tick(engine);			/* last: what stood behind an answered request has arrived by now */
+	update_stats(engine);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(engine->turn_cx);
 }

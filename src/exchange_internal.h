@@ -72,6 +72,7 @@ struct Exchange
 	uint64		generation;		/* of the configuration by which it was judged */
 	const char *schema_notes;	/* what a refresh could not bring into the mirror; NULL: nothing */
 	const char *defer;			/* why it must be deferred; NULL: it need not */
+	bool		unconfirmed;	/* its last commit is not known to be on the synchronous standby */
 	JournalEntry journal;
 };
 

@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "fault_point.h"
 #include "follow.h"
 #include "mirror.h"
 #include "settings.h"
@@ -29,6 +30,7 @@ follow_body(void *arg)
 	mirror_evolve(f->errand->sync, &f->errand->conv.schema, f->errand->conv.scope, &notes);
 	if (f->in_same_txn != NULL)
 		f->in_same_txn(f->arg, notes);
+	FAULT_IN_TXN("schema.followed");
 }
 
 bool

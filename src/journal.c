@@ -6,19 +6,22 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "journal.h"
+#include "journal_table.h"
+#include "reactor.h"
 #include "settings.h"
 
-/* Settled rows are kept so long; deferred and failed ones until somebody deals with them. */
-#define JOURNAL_RETENTION "30 days"
+/* Longest time to the next attempt. */
+#define MAX_BACKOFF_S 300
+#define MAX_BACKOFF_TEXT "300"
 
 static const char *const state_names[] = {
 	[JOURNAL_INTENT] = "intent",
@@ -29,44 +32,10 @@ static const char *const state_names[] = {
 	[JOURNAL_FAILED] = "failed",
 };
 
-/* A column of an unnest(): n values of which each may be NULL. */
-typedef struct Column
+const char *
+journal_state_name(JournalState state)
 {
-	Datum	   *values;
-	bool	   *nulls;
-	int			n;
-} Column;
-
-static Column
-column_create(int capacity)
-{
-	return (Column) {palloc(sizeof(Datum) * capacity), palloc0(sizeof(bool) * capacity), 0};
-}
-
-static void
-column_text(Column *column, const char *value)
-{
-	column->nulls[column->n] = value == NULL;
-	column->values[column->n++] = value ? CStringGetTextDatum(value) : (Datum) 0;
-}
-
-static void
-column_int(Column *column, Datum value, bool null)
-{
-	column->nulls[column->n] = null;
-	column->values[column->n++] = value;
-}
-
-static Datum
-column_array(Column *column, Oid type)
-{
-	int			lower = 1;
-	int16		len;
-	bool		byval;
-	char		align;
-
-	get_typlenbyvalalign(type, &len, &byval, &align);
-	return PointerGetDatum(construct_md_array(column->values, column->nulls, 1, &column->n, &lower, type, len, byval, align));
+	return state_names[state];
 }
 
 static SPIPlanPtr
@@ -74,7 +43,7 @@ prepared(SPIPlanPtr *plan, const char *sql, int nargs, Oid *types)
 {
 	if (*plan == NULL)
 	{
-		SPIPlanPtr	fresh = SPI_prepare(sql, nargs, types);
+		SPIPlanPtr	fresh = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
 
 		if (fresh == NULL || SPI_keepplan(fresh) != 0)
 			elog(ERROR, "sequin_proxy: could not prepare a journal statement: %s", SPI_result_code_string(SPI_result));
@@ -83,101 +52,20 @@ prepared(SPIPlanPtr *plan, const char *sql, int nargs, Oid *types)
 	return *plan;
 }
 
-static void
-insert_rows(JournalEntry **entries, int count)
-{
-	static SPIPlanPtr plan;
-	static const char *sql =
-		"INSERT INTO sequin.write_log (request_id, sync, method, path, status, state, targets, error, next_attempt_at, settled_at) "
-		"SELECT r, s, m, p, st, state, t::pg_catalog.jsonb, e, "
-		"  CASE WHEN state OPERATOR(pg_catalog.=) 'deferred' THEN pg_catalog.now() END, "
-		"  CASE WHEN state OPERATOR(pg_catalog.<>) ALL ('{intent,deferred}'::pg_catalog.text[]) THEN pg_catalog.now() END "
-		"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), "
-		"  pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8)) "
-		"  WITH ORDINALITY AS x(r, s, m, p, st, state, t, e, n) ORDER BY n RETURNING id";
-	Oid			types[] = {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
-	Column		c[8];
-	Datum		args[8];
-	int			next = 0;
-
-	for (int i = 0; i < 8; i++)
-		c[i] = column_create(count);
-	for (int i = 0; i < count; i++)
-	{
-		JournalEntry *e = entries[i];
-
-		if (e->id != 0)
-			continue;
-		column_text(&c[0], e->request_id);
-		column_text(&c[1], e->sync);
-		column_text(&c[2], e->method);
-		column_text(&c[3], e->path);
-		column_int(&c[4], Int32GetDatum(e->status), e->status == 0);
-		column_text(&c[5], state_names[e->state]);
-		column_text(&c[6], e->targets);
-		column_text(&c[7], e->error);
-	}
-	if (c[0].n == 0)
-		return;
-	for (int i = 0; i < 8; i++)
-		args[i] = column_array(&c[i], i == 4 ? INT4OID : TEXTOID);
-	if (SPI_execute_plan(prepared(&plan, sql, 8, types), args, NULL, false, 0) != SPI_OK_INSERT_RETURNING ||
-		SPI_processed != (uint64) c[0].n)
-		elog(ERROR, "sequin_proxy: could not write the journal");
-	for (int i = 0; i < count; i++)
-	{
-		bool		null;
-
-		if (entries[i]->id == 0)
-			entries[i]->id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[next++], SPI_tuptable->tupdesc, 1, &null));
-	}
-}
-
-static void
-update_rows(JournalEntry **entries, int count)
-{
-	static SPIPlanPtr plan;
-	static const char *sql =
-		"UPDATE sequin.write_log w SET state = x.state, status = COALESCE(x.st, w.status), "
-		"  targets = COALESCE(x.t::pg_catalog.jsonb, w.targets), error = x.e, "
-		"  next_attempt_at = CASE WHEN x.state OPERATOR(pg_catalog.=) 'deferred' THEN pg_catalog.now() END, "
-		"  settled_at = CASE WHEN x.state OPERATOR(pg_catalog.<>) ALL ('{intent,deferred}'::pg_catalog.text[]) THEN pg_catalog.now() END "
-		"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5)) "
-		"  AS x(id, st, state, t, e) WHERE w.id OPERATOR(pg_catalog.=) x.id";
-	Oid			types[] = {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
-	Oid			elements[] = {INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID};
-	Column		c[5];
-	Datum		args[5];
-
-	for (int i = 0; i < 5; i++)
-		c[i] = column_create(count);
-	for (int i = 0; i < count; i++)
-	{
-		JournalEntry *e = entries[i];
-
-		if (e->id == 0)
-			continue;
-		column_int(&c[0], Int64GetDatum(e->id), false);
-		column_int(&c[1], Int32GetDatum(e->status), e->status == 0);
-		column_text(&c[2], state_names[e->state]);
-		column_text(&c[3], e->targets);
-		column_text(&c[4], e->error);
-	}
-	if (c[0].n == 0)
-		return;
-	for (int i = 0; i < 5; i++)
-		args[i] = column_array(&c[i], elements[i]);
-	if (SPI_execute_plan(prepared(&plan, sql, 5, types), args, NULL, false, 0) != SPI_OK_UPDATE)
-		elog(ERROR, "sequin_proxy: could not settle the journal");
-}
-
 void
 journal_write_rows(JournalEntry **entries, int count)
 {
+	JournalTable *table;
+
 	if (count == 0)
 		return;
-	update_rows(entries, count);	/* first: the insert gives ids to the others */
-	insert_rows(entries, count);
+	table = journal_table_open();
+	for (int i = 0; i < count; i++)
+		if (entries[i]->id != 0)
+			journal_table_update(table, entries[i]);
+		else
+			journal_table_insert(table, entries[i]);
+	journal_table_close(table);
 }
 
 static void
@@ -261,16 +149,18 @@ column_cstr(MemoryContext cx, HeapTuple tuple, TupleDesc desc, int column)
 int
 journal_due_rows(MemoryContext cx, int limit, JournalDue **due, int64 *next_ms)
 {
-	Oid			types[] = {INT8OID};
-	Datum		args[] = {Int64GetDatum(limit)};
+	Oid			types[] = {INT8OID, INT8OID};
+	/* no attempt is planned for later: the clock was set back since */
+	Datum		args[] = {Int64GetDatum(limit), Int64GetDatum(MAX_BACKOFF_S + 2 * setting_upstream_timeout / 1000 + 60)};
 	int			n;
 	bool		null;
 
 	*due = NULL;
 	/* not read-only: rows that this transaction has adopted are due at once */
 	if (SPI_execute_with_args("SELECT id, sync, targets::pg_catalog.text, attempts FROM sequin.write_log "
-							  "WHERE state OPERATOR(pg_catalog.=) ANY ('{deferred,resolved}'::pg_catalog.text[]) AND next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.now() "
-							  "ORDER BY id LIMIT $1", 1, types, args, NULL, false, 0) != SPI_OK_SELECT)
+							  "WHERE state OPERATOR(pg_catalog.=) ANY ('{deferred,resolved}'::pg_catalog.text[]) AND (next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.now() "
+							  "  OR next_attempt_at OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $2))) "
+							  "ORDER BY id LIMIT $1", 2, types, args, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "sequin_proxy: could not read the journal");
 	n = (int) SPI_processed;
 	if (n > 0)
@@ -310,7 +200,7 @@ journal_retry_rows(int64 id, JournalState state, const char *error)
 	 */
 	if (SPI_execute_with_args("UPDATE sequin.write_log SET state = $2, error = $3, attempts = attempts OPERATOR(pg_catalog.+) 1, "
 							  "next_attempt_at = CASE WHEN $2 OPERATOR(pg_catalog.=) 'deferred' THEN pg_catalog.now() OPERATOR(pg_catalog.+) "
-							  "  pg_catalog.make_interval(secs => LEAST(300, pg_catalog.power(2, LEAST(attempts, 12)))) "
+							  "  pg_catalog.make_interval(secs => LEAST(" MAX_BACKOFF_TEXT ", pg_catalog.power(2, LEAST(attempts, 12)))) "
 							  "  WHEN $2 OPERATOR(pg_catalog.=) 'resolved' AND status IS NULL AND pg_catalog.now() OPERATOR(pg_catalog.<) (at "
 							  "    OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $4 OPERATOR(pg_catalog./) 500.0)) "
 							  "  THEN at OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $4 OPERATOR(pg_catalog./) 500.0) END, "
@@ -341,25 +231,59 @@ journal_polled_row(int64 id, const char *collection, int64 margin_ms)
 	return (JournalPolled) DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
 }
 
-int
-journal_adopt_rows(TimestampTz before)
-{
-	Oid			types[] = {TIMESTAMPTZOID};
-	Datum		args[] = {TimestampTzGetDatum(before)};
+/* Transactions that began so long ago are over; younger ones may yet show ids that are lower than others'. */
+#define JOURNAL_OLDEST_WRITER "15 minutes"
+#define READ_WHOLE_US (INT64CONST(3600) * 1000 * 1000)
 
-	if (SPI_execute_with_args("UPDATE sequin.write_log SET state = 'deferred', next_attempt_at = pg_catalog.now(), "
-							  "error = 'it was cut off before its answer was committed' "
-							  "WHERE state OPERATOR(pg_catalog.=) 'intent' AND at OPERATOR(pg_catalog.<) $1",
-							  1, types, args, NULL, false, 0) != SPI_OK_UPDATE)
+/* No row of this table below this id is an intent, nor will be. */
+static Oid	adopted_of;
+static int64 adopted_to;
+static int64 read_whole_us;		/* when all rows were looked at */
+
+/* Counted before this transaction changes anything: should it fail, nothing has been left out. */
+static void
+note_adopted(void)
+{
+	Oid			relid = get_relname_relid("write_log", get_namespace_oid("sequin", false));
+	Oid			types[] = {INT8OID};
+	Datum		args[1];
+	Datum		first;
+	bool		null;
+
+	/* The extension was made anew; or, once an hour, whatever was done to the table, no intent is forgotten. */
+	if (relid != adopted_of || clock_us() - read_whole_us > READ_WHOLE_US)
+	{
+		adopted_to = 0;
+		read_whole_us = clock_us();
+	}
+	adopted_of = relid;
+	args[0] = Int64GetDatum(adopted_to);
+	if (SPI_execute_with_args("SELECT COALESCE(pg_catalog.min(id) FILTER (WHERE state OPERATOR(pg_catalog.=) 'intent' OR"
+							  " at OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.-) '" JOURNAL_OLDEST_WRITER "'::pg_catalog.interval)),"
+							  " pg_catalog.max(id) OPERATOR(pg_catalog.+) 1)"
+							  " FROM sequin.write_log WHERE id OPERATOR(pg_catalog.>=) $1", 1, types, args, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "sequin_proxy: could not read the journal");
-	return (int) SPI_processed;
+	first = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
+	if (!null)
+		adopted_to = DatumGetInt64(first);
 }
 
-void
-journal_prune_rows(void)
+/* Intents have no index, which every write would pay for: from where the last look ended, the rows are read. */
+int
+journal_adopt_rows(TransactionId first_xid, int64 longest_ms)
 {
-	if (SPI_execute("DELETE FROM sequin.write_log WHERE state OPERATOR(pg_catalog.=) ANY ('{committed,none,resolved}'::pg_catalog.text[]) "
-					"AND at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) '" JOURNAL_RETENTION "'::pg_catalog.interval)",
-					false, 0) != SPI_OK_DELETE)
-		elog(ERROR, "sequin_proxy: could not prune the journal");
+	Oid			types[] = {XIDOID, INT8OID, INT8OID};
+	Datum		args[3] = {TransactionIdGetDatum(first_xid), Int64GetDatum(longest_ms)};
+
+	note_adopted();
+	args[2] = Int64GetDatum(adopted_to);
+	if (SPI_execute_with_args("UPDATE sequin.write_log SET state = 'deferred', next_attempt_at = pg_catalog.now(), "
+							  "error = 'it was cut off before its answer was committed' "
+							  "WHERE id OPERATOR(pg_catalog.>=) $3 AND state OPERATOR(pg_catalog.=) 'intent' AND"
+							  " (pg_catalog.age(xmin) OPERATOR(pg_catalog.>) pg_catalog.age($1) "
+							  "  OR pg_catalog.abs(EXTRACT(epoch FROM pg_catalog.now() OPERATOR(pg_catalog.-) at)) "
+							  "    OPERATOR(pg_catalog.>) ($2 OPERATOR(pg_catalog./) 1000))",
+							  3, types, args, NULL, false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "sequin_proxy: could not read the journal");
+	return (int) SPI_processed;
 }

@@ -27,6 +27,7 @@ typedef struct JournalEntry
 	int64		id;				/* of the row; 0: there is none yet */
 	const char *request_id;
 	const char *sync;
+	const char *key_label;		/* of the caller's proxy key; NULL: it sent the API's own token */
 	const char *method;
 	const char *path;			/* without the query: it may hold an e-mail address */
 	int			status;			/* the API's; 0: none came */
@@ -66,8 +67,11 @@ typedef enum JournalPolled
 } JournalPolled;
 
 extern JournalPolled journal_polled_row(int64 id, const char *collection, int64 margin_ms);
-/* Intents from before that time: nobody will settle them, so they count as deferred. */
-extern int	journal_adopt_rows(TimestampTz before);
-extern void journal_prune_rows(void);		/* settled rows older than the retention */
+/*
+ * Intents that nobody will settle count as deferred: those written before that transaction (by an earlier
+ * life of the cluster, or by the primary from which this one took over), and those that are longer ago
+ * than that (or later than now: the clock was set back since).
+ */
+extern int	journal_adopt_rows(TransactionId first_xid, int64 longest_ms);
 
 #endif

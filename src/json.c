@@ -7,6 +7,10 @@
  */
 #include "json.h"
 
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "plain_run takes the lowest byte of a word for its first"
+#endif
+
 #define ONES 0x0101010101010101ULL
 #define HIGHS 0x8080808080808080ULL
 
@@ -77,7 +81,10 @@ skip_space(const char *p, const char *end)
 	return p;
 }
 
-/* Whether one of eight bytes is a quote, a backslash, a control character or beyond ASCII. */
+/*
+ * Which of eight bytes are a quote, a backslash, a control character or beyond ASCII: their high bits.  Of the bits
+ * that are set the lowest is right; a borrow can only have marked bytes above it.
+ */
 static inline uint64_t
 special_bytes(uint64_t w)
 {
@@ -94,10 +101,12 @@ plain_run(const char *p, const char *end)
 	while (end - p >= 8)
 	{
 		uint64_t	w;
+		uint64_t	special;
 
 		memcpy(&w, p, 8);
-		if (special_bytes(w) != 0)
-			break;
+		special = special_bytes(w);
+		if (special != 0)
+			return p + (__builtin_ctzll(special) >> 3);
 		p += 8;
 	}
 	while (p < end)

@@ -319,7 +319,7 @@ usage_rows(SharedLimit *limit, LimitUsage *rows, int64_t now)
 		strlcpy(row->bucket, limit->key.bucket, sizeof(row->bucket));
 		row->limit = w->limit;
 		row->period_us = w->period_us;
-		(void) rate_window_count(w, now);	/* expires */
+		row->used = rate_window_count(w, now);	/* expires */
 		row->used_by_proxy = w->logged_by[LIMIT_PROXY] + limit_queue_reserved(&limit->queue, LIMIT_PROXY);
 		row->used_by_sync = w->logged_by[LIMIT_SYNC] + limit_queue_reserved(&limit->queue, LIMIT_SYNC);
 		row->proxy_waiting = limit_queue_waiting(&limit->queue);

@@ -45,6 +45,8 @@ typedef struct LimitControl		/* in the main shared memory */
 	int			count;
 	bool		restored;		/* the file of the last run has been read */
 	bool		file_is_clean;	/* the file on disk tells of a clean end */
+	bool		wants_memory;	/* it took over, and has not been told what long windows hold */
+	int64_t		promoted_us;	/* when this server took over from another one, whose sends nobody here saw; 0: it did not */
 	LimitSet	running;		/* places that are attached */
 } LimitControl;
 

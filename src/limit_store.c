@@ -15,18 +15,21 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "access/xlog.h"
 #include "common/file_perm.h"
 #include "miscadmin.h"
 #include "port/pg_crc32c.h"
 #include "storage/fd.h"
 
 #include "limit_registry.h"
+#include "limiter.h"
 #include "limit_store.h"
 #include "reactor.h"
+#include "shared.h"
 
 #define STORE_FILE "pg_stat/sequin_proxy.limits"
 #define STORE_TEMP STORE_FILE ".tmp"
-#define STORE_MAGIC 0x53514c31
+#define STORE_MAGIC 0x53514c32
 #define STORE_MAX ((off_t) 256 * 1024 * 1024)
 #define CRASH_FULL_US INT64_C(60000000)	/* windows up to this long start full after a crash */
 
@@ -35,10 +38,12 @@ typedef struct StoreHeader
 	uint32		magic;
 	uint32		layout;			/* sizes of what follows, so that another build's file is not misread */
 	uint32		clean;
+	TimeLineID	timeline;		/* on which it was written: another one means that this server is another */
 	pg_crc32c	crc;			/* of all that follows the header */
 	char		boot[40];
 	int64_t		mono_us;
 	int64_t		wall_us;
+	int64_t		stamp;			/* shared_now(): the next life's goes on from there */
 	int64_t		nrecords;
 } StoreHeader;
 
@@ -142,10 +147,12 @@ write_all(FILE *file, bool clean)
 	header.magic = STORE_MAGIC;
 	header.layout = layout_mark();
 	header.clean = clean;
+	header.timeline = GetWALInsertionTimeLine();
 	header.crc = writer.crc;
 	read_boot(header.boot);
 	header.mono_us = clock_us();
 	header.wall_us = wall_us();
+	header.stamp = shared_now();
 	header.nrecords = writer.nrecords;
 	return !writer.failed && fseek(file, 0, SEEK_SET) == 0 &&
 		fwrite(&header, 1, sizeof(header), file) == sizeof(header) &&
@@ -316,7 +323,7 @@ restore_record(Reader *reader, const StoreRecord *head, LimitWindows *windows)
 
 	if (nspecs == 0)
 		return;
-	if (!reader->header.clean)
+	if (!reader->header.clean || registry_control()->promoted_us != 0)
 		distrust(windows, reader->now_us);
 	limit = registry_add(&head->key, head->sync_name, specs, nspecs);
 	to = registry_windows(limit);
@@ -346,18 +353,93 @@ restore_all(Reader *reader)
 	}
 }
 
+void
+store_distrust_new(SharedLimit *limit)
+{
+	int64_t		promoted_us = registry_control()->promoted_us;
+
+	if (promoted_us == 0)
+		return;
+	SpinLockAcquire(&limit->mutex);
+	distrust(registry_windows(limit), promoted_us);
+	SpinLockRelease(&limit->mutex);
+}
+
+bool
+limiter_wants_memory(void)
+{
+	LimitControl *control = registry_control();
+
+	return control != NULL && control->wants_memory;
+}
+
+/* What the file of an older copy knows of the same sends is not counted twice. */
+static void
+remember_one(const LimitMemory *m, int64_t now_us)
+{
+	LimitKey	key = {0};
+	SharedLimit *limit;
+	LimitWindows *windows;
+
+	memcpy(key.sync, m->sync, sizeof(key.sync));
+	strlcpy(key.bucket, m->bucket, sizeof(key.bucket));
+	limit = registry_find(&key);
+	if (limit == NULL)
+		return;
+	windows = registry_windows(limit);
+	SpinLockAcquire(&limit->mutex);
+	for (int i = 0; i < windows->count; i++)
+	{
+		RateWindow *w = limit_window(windows, i);
+		int64_t		known = rate_window_count(w, now_us);
+
+		if (w->period_us == m->period_us && m->used > known)
+			rate_window_charge(w, now_us - m->ago_us, m->used - known);
+	}
+	SpinLockRelease(&limit->mutex);
+}
+
+void
+limiter_remember(const LimitMemory *memory, int count)
+{
+	LimitControl *control = registry_control();
+
+	LWLockAcquire(control->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < count && control->wants_memory; i++)
+		remember_one(&memory[i], clock_us());
+	control->wants_memory = false;
+	LWLockRelease(control->lock);
+}
+
+/* A timeline ends where a server takes over: what the other one sent since the file was copied is not in it. */
+static void
+note_promotion(TimeLineID file_timeline)
+{
+	if (file_timeline != GetWALInsertionTimeLine())
+	{
+		registry_control()->promoted_us = clock_us();
+		registry_control()->wants_memory = true;
+		ereport(LOG, (errmsg("sequin_proxy: this server took over from another one: rate limits up to a minute start as if used up")));
+	}
+}
+
 static void
 store_read(void)
 {
 	Reader		reader;
 	size_t		size = 0;
 	char	   *data = slurp(&size);
+	bool		sound = data != NULL && open_reader(&reader, data, size);
 
 	registry_control()->file_is_clean = true;	/* whatever it is: it must not outlive a failed first write */
+	note_promotion(sound ? reader.header.timeline : 1);
 	if (data == NULL)
 		return;
-	if (open_reader(&reader, data, size))
+	if (sound)
+	{
+		shared_now_at_least(reader.header.stamp);
 		restore_all(&reader);
+	}
 	else
 		ereport(LOG, (errmsg("sequin_proxy: file \"%s\" is damaged or of another version; rate limits start empty",
 							 STORE_FILE)));

@@ -161,6 +161,7 @@ configure_bucket(const LimitKey *key, const char *sync_name, const RateSpec *spe
 	else
 	{
 		limit = registry_add(key, sync_name, specs, nspecs);
+		store_distrust_new(limit);
 		*is_new = true;
 	}
 	registry_set_share(limit, sync_reserve);

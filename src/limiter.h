@@ -90,6 +90,7 @@ typedef struct LimitUsage			/* for sequin.rate_limit_usage */
 	char		bucket[RATE_BUCKET_NAME];
 	int64_t		limit;
 	int64_t		period_us;
+	int64_t		used;				/* by anybody */
 	int64_t		used_by_proxy;
 	int64_t		used_by_sync;
 	int			proxy_waiting;
@@ -98,5 +99,19 @@ typedef struct LimitUsage			/* for sequin.rate_limit_usage */
 
 /* Copies all records, a row per window; palloc'd; may ereport (called from a backend). */
 extern int	limiter_usage(LimitUsage **rows);
+
+/* What a server that took over knows of one window of the old primary: so many sends, so long ago. */
+typedef struct LimitMemory
+{
+	uint8_t		sync[16];
+	char		bucket[RATE_BUCKET_NAME];
+	int64_t		period_us;
+	int64_t		used;
+	int64_t		ago_us;
+} LimitMemory;
+
+/* Does this server still have to be told?  Then, once its records are configured: all that is known; the first call counts. */
+extern bool limiter_wants_memory(void);
+extern void limiter_remember(const LimitMemory *memory, int count);
 
 #endif

@@ -46,6 +46,26 @@ direct_start_body(Conn *conn)
 		direct_read_body(conn);
 }
 
+/* The usual case: one call takes from the socket what was peeked at. */
+void
+direct_take_whole(Conn *conn, Str bytes, size_t head_size)
+{
+	Inbound    *inbound = conn->inbound;
+	size_t		body_n = (size_t) inbound->request.head.length;
+	size_t		size = head_size + body_n;
+
+	if ((body_n > 0 && !inbound_add(inbound, (Str) {bytes.p + head_size, body_n})) ||
+		recv(conn->fd, NULL, size, MSG_TRUNC) != (ssize_t) size)
+	{
+		conn_close(conn);
+		return;
+	}
+	conn->consumed += size;
+	/* if that was all, and no end behind it, what comes from now on gives an edge */
+	conn->readable = bytes.n > size || bytes.n >= conn_peek_size(conn->listener) || conn->peer_closed;
+	conn_request_whole(conn);
+}
+
 /* False: no more for now (the state says why). */
 static bool
 read_sized(Conn *conn)

@@ -32,6 +32,7 @@ conn_create(Listener *listener, int fd, bool peer_loopback)
 		return NULL;
 	conn->listener = listener;
 	conn->fd = fd;
+	conn->readable = true;
 	conn->peer_loopback = peer_loopback;
 	if (!conn_watch(conn))
 	{
@@ -266,6 +267,8 @@ conn_event(void *arg, uint32_t events)
 		conn_close(conn);
 		return;
 	}
+	if (events & (EPOLLIN | EPOLLRDHUP))
+		conn->readable = true;
 	if (events & EPOLLRDHUP)
 		note_peer_closed(conn);
 	conn_process(conn);
@@ -313,9 +316,12 @@ consume(Conn *conn, size_t n, bool keep)
 	return true;
 }
 
-/* The handler has its say; then the body is read by whoever can.  peeked: the head is still in the socket. */
+/*
+ * The handler has its say; then the body is read by whoever can.  bytes: what is there, the head first; peeked: it
+ * is still in the socket.
+ */
 static void
-head_complete(Conn *conn, size_t head_size, bool peeked)
+head_complete(Conn *conn, Str bytes, size_t head_size, bool peeked)
 {
 	Listener   *listener = conn->listener;
 	Inbound    *inbound = conn->inbound;
@@ -334,6 +340,11 @@ head_complete(Conn *conn, size_t head_size, bool peeked)
 	}
 	inbound_announce(inbound);
 	accepted = listener->handler.on_head(listener->handler.cls, &inbound->request, &refusal);
+	if (accepted && peeked && !head->chunked && !head->expect_continue && bytes.n - head_size >= head->length)
+	{
+		direct_take_whole(conn, bytes, head_size);
+		return;
+	}
 	if (accepted && peeked && mhd_can_take(conn, head_size))
 	{
 		mhd_take(conn, head_size);
@@ -379,7 +390,7 @@ filter_head(Conn *conn, Str bytes, bool peeked)
 	if (result != HEAD_OK)
 		listener->stats.bad_heads++;
 	if (result == HEAD_OK)
-		head_complete(conn, size, peeked);
+		head_complete(conn, bytes, size, peeked);
 	else if (result == HEAD_BAD)
 		conn_refuse(conn, 400, "bad_request", error, NULL);
 	else if (result == HEAD_TOO_LARGE)
@@ -422,14 +433,20 @@ read_head_on(Conn *conn)
 	}
 }
 
+size_t
+conn_peek_size(const Listener *listener)
+{
+	size_t		limit = listener->options.max_head + 1;
+
+	return limit < sizeof(listener->scratch) ? limit : sizeof(listener->scratch);
+}
+
 /* The usual case: the whole head is there, and is only peeked at, so that libmicrohttpd can read it. */
 static void
 peek_head(Conn *conn)
 {
 	Listener   *listener = conn->listener;
-	size_t		limit = listener->options.max_head + 1;
-	ssize_t		n = recv(conn->fd, listener->scratch,
-						 limit < sizeof(listener->scratch) ? limit : sizeof(listener->scratch), MSG_PEEK);
+	ssize_t		n = recv(conn->fd, listener->scratch, conn_peek_size(listener), MSG_PEEK);
 
 	if (n <= 0)
 	{
@@ -519,7 +536,8 @@ conn_response_done(Conn *conn)
 	}
 	conn->state = CONN_IDLE;
 	conn_deadline(conn, conn->listener->options.idle_timeout_ms);
-	conn_kick(conn);			/* what came meanwhile gave its edge long ago */
+	if (conn->readable || conn->in_n > 0)
+		conn_kick(conn);		/* what came meanwhile gave its edge long ago */
 }
 
 /* libmicrohttpd has let go; what it left unread is ours to drain. */

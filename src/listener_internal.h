@@ -7,10 +7,10 @@
  *   listener_direct.c   bodies and responses that we read and write ourselves
  *   listener_mhd.c      bodies and responses that libmicrohttpd reads and writes
  *
- * A connection belongs to the gate; libmicrohttpd borrows its socket for a plain request (one
- * that it provably reads as we do, and that fits its memory), and is suspended whenever it is
- * not reading that request's bytes or writing its response.  Everything else (chunked, Expect, cookies,
- * HEAD, long heads, heads that came in pieces, our own errors) is served directly.
+ * A connection belongs to the gate; libmicrohttpd borrows its socket for a plain request whose body
+ * is still to come (one that it provably reads as we do, and that fits its memory), and is suspended whenever it is
+ * not reading that request's bytes or writing its response.  Everything else (requests that are there as a
+ * whole, chunked, Expect, cookies, HEAD, long heads, heads that came in pieces, our own errors) is served directly.
  * Nothing of the user's (on_request, on_done ...) is called inside a libmicrohttpd frame: the
  * connection is kicked, and listener_run goes on with it.
  */
@@ -82,6 +82,7 @@ struct Conn
 	bool		close_after;	/* close when the present response is out */
 	bool		unread_body;	/* closing with request bytes still to come */
 	bool		peer_closed;	/* its FIN has come */
+	bool		readable;		/* there may be bytes in the socket: false only when the next ones will give an edge */
 	Inbound    *inbound;		/* the present request */
 	uint64_t	consumed;		/* request bytes that have rightly left the socket */
 
@@ -165,12 +166,14 @@ extern void conn_response_done(Conn *conn);			/* the last byte is taken; goes on
 extern void conn_request_whole(Conn *conn);			/* the body is in: READY, and kicked */
 extern void conn_drop_request(Conn *conn);			/* the client left */
 extern bool conn_watch(Conn *conn);
+extern size_t conn_peek_size(const Listener *listener);	/* bytes that are looked at for a head */
 extern void conn_shift_in(Conn *conn, size_t n);	/* n bytes of conn->in are used */
 extern bool conn_reserve_in(Conn *conn, size_t cap);
 extern size_t conn_unread(const Conn *conn);		/* bytes in the socket's receive queue */
 
 /* listener_direct.c */
 extern void direct_start_body(Conn *conn);
+extern void direct_take_whole(Conn *conn, Str bytes, size_t head_size);	/* head and body were peeked at */
 extern void direct_read_body(Conn *conn);
 extern void direct_respond(Conn *conn, const Response *response);
 extern void direct_write(Conn *conn);

@@ -89,7 +89,7 @@ welcome(Listener *listener, int fd, const struct sockaddr_storage *peer)
 		return;
 	}
 	if (full)
-		conn_refuse(conn, 503, "not_ready", "too many connections", "Raise sequin_proxy.max_connections.");
+		conn_refuse(conn, 503, "not_ready", "too many connections", "Raise sequin_proxy.max_connections; or the limit of open files, if the server's log says so.");
 }
 
 static void

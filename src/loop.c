@@ -30,6 +30,10 @@
 #include "shared.h"
 #include "txn.h"
 
+/* Descriptors for PostgreSQL, the loop's own, and connections that are refused with a word. */
+#define RESERVED_FILES 164
+#define MANY_FILES 1000000
+
 volatile sig_atomic_t loop_stopping;
 
 static void
@@ -56,6 +60,16 @@ raise_file_limit(void)
 	}
 }
 
+int
+loop_clients_that_fit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > MANY_FILES)
+		return MANY_FILES;
+	return Max((int) (limit.rlim_cur - RESERVED_FILES) / 3, 1);
+}
+
 /* The worker's own session: nothing of it may depend on settings of the database or role. */
 static void
 pin_session_settings(void)
@@ -70,6 +84,7 @@ pin_session_settings(void)
 		{"default_transaction_deferrable", "off"},
 		{"session_replication_role", "origin"},
 		{"client_min_messages", "warning"},
+		{"jit", "off"},			/* statements of microseconds */
 		{"DateStyle", "ISO, YMD"},
 		{"IntervalStyle", "postgres"},
 		{"bytea_output", "hex"},
@@ -95,7 +110,8 @@ upstream_settings(void)
 	return (UpstreamOptions)
 	{
 		.connect_timeout_ms = setting_connect_timeout,.timeout_ms = setting_upstream_timeout,
-		.max_body = (size_t) setting_max_response_body * 1024,.ca_file = setting_upstream_ca_file
+		.max_body = (size_t) setting_max_response_body * 1024,.ca_file = setting_upstream_ca_file,
+		.max_kept = loop_clients_that_fit()
 	};
 }
 

@@ -32,5 +32,10 @@ extern void loop_start(Loop *loop, int slot);
 extern void loop_wait(Loop *loop, int max_wait_ms);
 /* Leaves so that the postmaster starts the worker again (unless the cluster stops). */
 extern void loop_exit(Loop *loop) pg_attribute_noreturn();
+/*
+ * So many clients a process has descriptors for: each may need a connection to the API, as many may be kept idle,
+ * and PostgreSQL must never be without (a WAL segment that cannot be opened takes the whole cluster down).
+ */
+extern int	loop_clients_that_fit(void);
 
 #endif

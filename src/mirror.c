@@ -17,6 +17,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "shared.h"
+
 /*
  * Fences: an upsert shares its stripe, a delete has it alone, until commit.  So either a writer
  * sees the tombstone of a delete, or the delete sees the writer's row.
@@ -550,7 +552,7 @@ count_written(const Ops *ops)
 void
 mirror_apply(MirrorItem **items, int nitems)
 {
-	Apply		apply = {.stamp = GetCurrentTimestamp(),.cx = CurrentMemoryContext};
+	Apply		apply = {.stamp = shared_now(),.cx = CurrentMemoryContext};
 	Ops			ops = {0};
 
 	mirror_tables_begin();

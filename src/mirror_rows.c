@@ -16,6 +16,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "fault_point.h"
 #include "times.h"
 
 
@@ -343,6 +344,7 @@ mirror_rows_write(Apply *apply, MirrorOp *ops, int nops)
 		return n;
 	mirror_batch_write(&batch, row_plan);
 	mirror_batch_end(&batch);
+	FAULT_IN_TXN("mirror.rows");
 	if (batch.page || batch.mixed)
 		mirror_note_no_errors(apply, batch.nerrors);
 	for (int i = 0; i < n; i++)

@@ -15,7 +15,6 @@
 #include "mirror_scan.h"
 #include "times.h"
 
-
 static uint64
 execute_as_owner(CatalogSync *sync, MirrorPlan *plan, Datum *values, const char *nulls)
 {
@@ -26,14 +25,19 @@ execute_as_owner(CatalogSync *sync, MirrorPlan *plan, Datum *values, const char 
 	return n;
 }
 
-/* NULL: nothing to read from. */
+/* NULL: nothing to read from.  A table that is wanted and not there is no empty one: an ERROR, until it is made anew. */
 static MirrorTable *
 open_records(CatalogSync *sync, SchemaCollection *c)
 {
+	MirrorTable *t;
+
 	if (c == NULL || c->kind != COLLECTION_RECORDS || !c->enabled || !OidIsValid(sync->owner))
 		return NULL;
 	mirror_tables_begin();
-	return mirror_table_open(sync, c);
+	t = mirror_table_open(sync, c);
+	if (t == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the mirror table of %s is not there", c->collection)));
+	return t;
 }
 
 int

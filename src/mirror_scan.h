@@ -12,7 +12,8 @@
 
 /*
  * The next ids of a record table in the order of its key, after `after` (NULL: from the start), that were
- * confirmed before that time (DT_NOEND: all).  palloc'd; at most limit.  No table: none.
+ * confirmed before that time (DT_NOEND: all).  palloc'd; at most limit.  None where the collection is
+ * disabled; an ERROR where its table should be there and is not.
  */
 extern int	mirror_scan_ids(CatalogSync *sync, SchemaCollection *c, const char *after, TimestampTz before, int limit, char ***ids);
 

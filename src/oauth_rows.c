@@ -73,7 +73,7 @@ oauth_row_hold(const OauthRow *row, TxnError *error)
 
 	now.expires_at = GetCurrentTimestamp();
 	now.refreshed_at = DT_NOBEGIN;
-	return txn_run(hold_body, &now, ROW_LOCK_MS, error);
+	return txn_run(hold_body, &now, ROW_LOCK_MS, error) && !error->unconfirmed;
 }
 
 static void
@@ -107,7 +107,7 @@ store_body(void *arg)
 bool
 oauth_row_store(const OauthRow *row, TxnError *error)
 {
-	return txn_run(store_body, (void *) row, ROW_LOCK_MS, error);
+	return txn_run(store_body, (void *) row, ROW_LOCK_MS, error) && !error->unconfirmed;
 }
 
 static void

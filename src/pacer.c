@@ -9,6 +9,8 @@
  */
 #include "pacer.h"
 
+#include "fault_point.h"
+
 #include <stdlib.h>
 
 #define LINE_BUCKETS 64
@@ -219,6 +221,7 @@ line_take(Pacer *pacer, Line *line, LimitParty party)
 
 		if (!limiter_take(line->record, party, wait->ticket, clock_us(), &retry_at))
 			return retry_at;
+		FAULT_POINT("limiter.granted");
 		timer_clear(pacer->reactor, &wait->deadline);
 		list_remove(wait);
 		list_add(&pacer->granted, wait);

@@ -13,6 +13,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog.h"
+#include "fault_point.h"
 #include "follow.h"
 #include "journal.h"
 #include "mirror.h"
@@ -29,7 +30,7 @@
 #define COMMIT_LOCK_MS 200
 #define PAUSE_US (INT64CONST(5) * 1000 * 1000)	/* when write_log cannot be updated */
 #define ADOPT_INTERVAL_US (INT64CONST(30) * 1000 * 1000)
-#define PRUNE_INTERVAL_US (INT64CONST(3600) * 1000 * 1000)	/* it reads the whole table */
+#define TELL_INTERVAL_US (INT64CONST(60) * 1000 * 1000)
 
 /* One row at work. */
 typedef struct Repair
@@ -52,7 +53,6 @@ static uint32 seen_kick;
 static int64_t next_look_us;
 static int64_t pause_until_us;
 static int64_t next_adopt_us;
-static int64_t next_prune_us;
 static Loop *the_loop;
 
 static void
@@ -74,6 +74,7 @@ settle_body(void *arg)
 			r->error = "the record changed while it was re-read";
 		}
 	}
+	FAULT_IN_TXN("recovery.applied");
 	journal_retry_rows(r->id, r->state, r->error);
 }
 
@@ -160,6 +161,7 @@ on_reread(Errand *errand)
 {
 	Repair	   *r = errand->cls;
 
+	FAULT_POINT("recovery.reread");
 	if (errand->conv.failed)
 		repair_finish(r, JOURNAL_DEFERRED, arena_cstr(r->arena, str_of(errand->conv.error)));
 	else if (wants_refresh(r, &errand->conv.changes))
@@ -208,7 +210,7 @@ start_errand(Repair *r, const char *sync_name, void (*done) (Errand *errand))
 		repair_finish(r, JOURNAL_FAILED, "the sync was dropped");
 		return NULL;
 	}
-	errand = errand_create(the_loop->errands, catalog, sync, LIMIT_SYNC, STR_NULL, clock_us() + RECOVERY_TIMEOUT_US);
+	errand = errand_create(the_loop->errands, sync, LIMIT_SYNC, STR_NULL, clock_us() + RECOVERY_TIMEOUT_US);
 	if (errand == NULL)
 	{
 		repair_finish(r, JOURNAL_DEFERRED, "out of memory");
@@ -342,17 +344,14 @@ typedef struct Look
 } Look;
 
 /*
- * An intent older than this has nobody left to settle it: its worker went with an earlier shared
- * memory (a crash restart too makes a new one), or ended without being able to write, and no
- * exchange takes longer than all of its timeouts.  One taken too early costs a re-read.
+ * No exchange takes longer than all of its timeouts: the worker of an intent that is older ended without
+ * being able to settle it.  One taken too early costs a re-read.
  */
-static TimestampTz
-orphans_before(void)
+static int64
+longest_exchange_ms(void)
 {
-	int64_t		longest_ms = INT64CONST(5) * (setting_queue_timeout + setting_connect_timeout + setting_upstream_timeout) +
+	return INT64CONST(5) * (setting_queue_timeout + setting_connect_timeout + setting_upstream_timeout) +
 		setting_commit_timeout + 60000;
-
-	return Max(shared->started_at, GetCurrentTimestamp() - longest_ms * 1000);
 }
 
 static void
@@ -361,10 +360,28 @@ look_body(void *arg)
 	Look	   *look = arg;
 
 	if (clock_us() >= next_adopt_us)
-		journal_adopt_rows(orphans_before());
-	if (clock_us() >= next_prune_us)
-		journal_prune_rows();
+	{
+		journal_adopt_rows(shared->first_xid, longest_exchange_ms());
+		FAULT_IN_TXN("recovery.adopted");
+	}
 	look->ndue = journal_due_rows(look->cx, RECOVERY_BATCH, &look->due, &look->next_ms);
+}
+
+/* What keeps it from being read is told once a minute, not with each try. */
+static bool
+look_at_journal(Look *look, int64_t now_us)
+{
+	static int64_t told_us;
+	TxnError	error;
+
+	if (txn_run(look_body, look, COMMIT_LOCK_MS, &error))
+		return true;
+	if (told_us == 0 || now_us - told_us > TELL_INTERVAL_US)
+	{
+		ereport(WARNING, (errmsg("sequin_proxy: could not look for deferred writes: %s", error.message)));
+		told_us = now_us;
+	}
+	return false;
 }
 
 static bool
@@ -391,7 +408,6 @@ recovery_turn(Loop *loop)
 {
 	uint32		kick = pg_atomic_read_u32(&shared->kick);
 	Look		look = {.cx = CurrentMemoryContext,.next_ms = -1};
-	TxnError	error;
 	Catalog    *catalog = catalog_current();
 	int64_t		now = clock_us();
 
@@ -404,15 +420,13 @@ recovery_turn(Loop *loop)
 		return next_look_us > now ? (int) ((next_look_us - now) / 1000) + 1 : -1;
 	seen_kick = kick;
 	next_look_us = now + (int64_t) LOOK_AGAIN_MS * 1000;
-	if (!txn_run(look_body, &look, COMMIT_LOCK_MS, &error))
+	if (!look_at_journal(&look, now))
 	{
 		next_look_us = now + 1000 * 1000;
 		return 1000;
 	}
 	if (now >= next_adopt_us)
 		next_adopt_us = now + ADOPT_INTERVAL_US;
-	if (now >= next_prune_us)
-		next_prune_us = now + PRUNE_INTERVAL_US;
 	if (look.next_ms >= 0)
 		next_look_us = Min(next_look_us, now + (look.next_ms + 1) * 1000);
 	for (int i = 0; i < look.ndue && count_repairs() < RECOVERY_IN_FLIGHT; i++)

@@ -28,10 +28,13 @@ char	   *setting_tls_cert_file;
 char	   *setting_tls_key_file;
 char	   *setting_upstream_ca_file;
 bool		setting_journal;
+int			setting_journal_retention;
+int			setting_journal_max_rows;
 int			setting_drain_timeout;
 bool		setting_metrics_public;
 
 #define DAY_MS (24 * 3600 * 1000)
+#define DAY_MIN (24 * 60)
 
 static void
 define_time(const char *name, const char *text, int *variable, int boot, int min)
@@ -96,6 +99,10 @@ settings_define(void)
 				&setting_commit_timeout, 2000, 1);
 	DefineCustomBoolVariable("sequin_proxy.journal", "Write the intent of each mirrored write to sequin.write_log before it is sent.",
 							 NULL, &setting_journal, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("sequin_proxy.journal_retention", "How long settled rows of sequin.write_log are kept.", NULL,
+							&setting_journal_retention, 30 * DAY_MIN, 0, 3660 * DAY_MIN, PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+	DefineCustomIntVariable("sequin_proxy.journal_max_rows", "How many settled rows of sequin.write_log are kept at most.", NULL,
+							&setting_journal_max_rows, 1000000, 0, INT_MAX, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	define_time("sequin_proxy.drain_timeout", "Longest time to finish what is in flight when the cluster stops.",
 				&setting_drain_timeout, 3000, 0);
 	MarkGUCPrefixReserved("sequin_proxy");

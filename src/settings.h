@@ -23,6 +23,8 @@ extern char *setting_tls_cert_file;
 extern char *setting_tls_key_file;
 extern char *setting_upstream_ca_file;
 extern bool setting_journal;
+extern int	setting_journal_retention;	/* minutes */
+extern int	setting_journal_max_rows;
 extern int	setting_drain_timeout;
 extern bool setting_metrics_public;
 

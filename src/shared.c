@@ -10,12 +10,14 @@
 
 #include <signal.h>
 
+#include "access/transam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
+#include "reactor.h"
 #include "shared.h"
 
 SharedState *shared;
@@ -40,7 +42,7 @@ shared_init(void)
 	if (found)
 		return;
 	memset(shared, 0, sizeof(SharedState));
-	shared->started_at = GetCurrentTimestamp();
+	pg_atomic_init_u64(&shared->clock_base, (uint64) PG_INT64_MIN);
 	pg_atomic_init_u64(&shared->generation, 1);
 	pg_atomic_init_u32(&shared->stop_for_drop, InvalidOid);
 	pg_atomic_init_u32(&shared->kick, 0);
@@ -48,6 +50,35 @@ shared_init(void)
 	SpinLockInit(&shared->mutex);
 	for (int i = 0; i < SHARED_SLOTS; i++)
 		pg_atomic_init_u64(&shared->slots[i].generation, 0);
+}
+
+/* The wall clock is read first: whatever comes between only makes the sum smaller. */
+static void
+raise_clock(TimestampTz wall, int64 mono_us)
+{
+	uint64		base = pg_atomic_read_u64(&shared->clock_base);
+
+	while (wall - mono_us > (int64) base &&
+		   !pg_atomic_compare_exchange_u64(&shared->clock_base, &base, (uint64) (wall - mono_us)))
+		;
+}
+
+TimestampTz
+shared_now(void)
+{
+	TimestampTz wall = GetCurrentTimestamp();
+	int64		mono_us = clock_us();
+
+	if (shared == NULL)
+		return wall;			/* not preloaded: nobody to agree with */
+	raise_clock(wall, mono_us);
+	return (int64) pg_atomic_read_u64(&shared->clock_base) + mono_us;
+}
+
+void
+shared_now_at_least(TimestampTz then)
+{
+	raise_clock(then, clock_us());
 }
 
 /* Its place in the list; where there is none the oldest gives way, and what it wanted is asked of everybody.  mutex is held. */
@@ -75,7 +106,7 @@ wanted_place(const uint8 sync[16])
 TimestampTz
 shared_want(const uint8 sync[16], bool swept)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = shared_now();
 	SharedWanted *w;
 
 	SpinLockAcquire(&shared->mutex);
@@ -108,6 +139,7 @@ void
 shared_claim_slot(int slot)
 {
 	WorkerSlot *mine = &shared->slots[slot];
+	TransactionId next = ReadNextTransactionId();
 	int			holder;
 
 	SpinLockAcquire(&shared->mutex);
@@ -125,6 +157,8 @@ shared_claim_slot(int slot)
 	SpinLockAcquire(&shared->mutex);
 	mine->pid = MyProcPid;
 	mine->latch = MyLatch;
+	if (!TransactionIdIsValid(shared->first_xid))
+		shared->first_xid = next;
 	SpinLockRelease(&shared->mutex);
 	shared_my_slot = slot;
 }

@@ -72,7 +72,8 @@ typedef struct RefusedToken
 
 typedef struct SharedState
 {
-	TimestampTz started_at;			/* when this shared memory was made: at the postmaster's start and after a crash */
+	TransactionId first_xid;		/* no older transaction is of a worker that lives (in this shared memory); 0: none was here yet */
+	pg_atomic_uint64 clock_base;	/* shared_now()'s: what to add to the monotonic clock; int64, never lowered */
 	pg_atomic_uint64 generation;	/* bumped at the commit of every configuration change */
 	pg_atomic_uint32 stop_for_drop;	/* OID of the database that is being dropped; 0: none */
 	pg_atomic_uint32 kick;			/* bumped to ask the sync process for a look at its work at once */
@@ -92,6 +93,12 @@ extern Size shared_size(void);
 extern void shared_init(void);				/* shmem_startup_hook body */
 extern void shared_claim_slot(int slot);	/* worker start; ereports when taken */
 extern void shared_release_slot(void);		/* before_shmem_exit */
+/*
+ * The time by which answers, reads and polls are ordered: the wall clock's, but it never goes back, in any process
+ * (a clock that is set back would make everything newer look stale).
+ */
+extern TimestampTz shared_now(void);
+extern void shared_now_at_least(TimestampTz then);	/* what an earlier life of the cluster had reached */
 extern void shared_wake(int slot);			/* sets that worker's latch; safe when it is gone */
 extern void shared_wake_all(void);
 

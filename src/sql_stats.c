@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "datatype/timestamp.h"
 #include "miscadmin.h"
@@ -69,14 +70,20 @@ add_worker(const SqlRows *rows, int slot)
 {
 	WorkerSlot *worker = &shared->slots[slot];
 	WorkerStats stats = worker->stats;
-	char		error[sizeof(worker->listen_error)];
+	char		error[sizeof(worker->listen_error)] = "";
 	Datum		values[22];
 	bool		nulls[22] = {0};
 	uint64		answered = 0;
 	int			pid = slot_pid(slot);
 	int			n = 0;
 
-	strlcpy(error, worker->listen_error, sizeof(error));
+	if (pid != 0)
+		strlcpy(error, worker->listen_error, sizeof(error));
+	else if (RecoveryInProgress())
+		strlcpy(error, "this server is a standby: its workers start when it is promoted", sizeof(error));
+	else
+		snprintf(error, sizeof(error), "it does not run: it starts again within seconds; or max_worker_processes (%d) is too small, as the server's log then says",
+				 max_worker_processes);
 	values[n++] = Int32GetDatum(slot + 1);
 	nulls[n] = pid == 0;
 	values[n++] = Int32GetDatum(pid);

@@ -1,7 +1,7 @@
 /*
  * sync.c - the sync process: one background worker that drives all syncs.
  *
- * Puts the loop and the tasks together: discovery.c, recovery.c and sync_tables.c.  Owns no state of its
+ * Puts the loop and the tasks together: discovery.c, recovery.c, retention.c and sync_tables.c.  Owns no state of its
  * own; takes rate-limit slots only as LIMIT_SYNC, behind every proxied request.
  */
 #include "postgres.h"
@@ -11,6 +11,7 @@
 #include "utils/memutils.h"
 
 #include "catalog.h"
+#include "limit_memory.h"
 #include "limiter.h"
 #include "shared.h"
 #include "sync.h"
@@ -36,6 +37,7 @@ save_limits(void)
 	if (now - saved_us < (int64_t) SAVE_MS * 1000)
 		return;
 	limiter_save();
+	limit_memory_save();
 	saved_us = now;
 }
 
@@ -45,16 +47,20 @@ sync_turn(Loop *loop, MemoryContext cx)
 {
 	MemoryContext old = MemoryContextSwitchTo(cx);
 	int			wait;
+	int			ended;
 
+	catalog_begin_turn();
 	catalog_current();
 	pacer_turn(loop->pacer);
-	errand_turn(loop->errands);
 	wait = sooner(oauth_turn(loop), sooner(discovery_turn(loop), recovery_turn(loop)));
-	wait = sooner(wait, tables_turn(loop));
+	wait = sooner(sooner(wait, retention_turn(loop)), tables_turn(loop));
 	save_limits();
+	/* Last: what the answers ask for next is sent by the loop before the next turn applies what they brought. */
+	ended = errand_turn(loop->errands);
 	pacer_turn(loop->pacer);	/* what was just begun */
-	if (errand_turn(loop->errands) > 0)
-		wait = 0;				/* what ended at once may have left something to do */
+	ended += errand_turn(loop->errands);	/* what ended at once */
+	if (ended > 0)
+		wait = 0;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(cx);
 	return sooner(wait, SAVE_MS);

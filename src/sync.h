@@ -16,6 +16,9 @@ extern PGDLLEXPORT void sequin_sync_main(Datum arg);
 /* recovery.c: retries what sequin.write_log holds as deferred; once per turn; ms until it wants to run again, -1: never. */
 extern int	recovery_turn(Loop *loop);
 
+/* retention.c: deletes settled rows of sequin.write_log and tombstones that are too old; once per turn; ms until it wants to run again, -1: never. */
+extern int	retention_turn(Loop *loop);
+
 /* discovery.c: brings every sync from new to ready; once per turn; ms until it wants to run again, -1: never. */
 extern int	discovery_turn(Loop *loop);
 /*

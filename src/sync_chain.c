@@ -1,8 +1,8 @@
 /*
  * sync_chain.c - a collection page after page: fetch, apply, and again (sync_internal.h).
  *
- * Owns the Chain.  While a page is applied the next one is being fetched already; pages are
- * committed in order, each in one transaction with the cursor that it leads to, so that a kill
+ * Owns the Chain.  A page is applied a turn after the next one was asked for, so that the API works
+ * on that one meanwhile; pages are committed in order, each in one transaction with the cursor that it leads to, so that a kill
  * repeats at most what was not committed.  What a page cannot settle (a record that the mirror
  * has newer, a field that the schema lacks) is asked for before the page counts as done.  A page that
  * fails is asked for again with back-off; when that does not help either, the chain ends and the
@@ -13,8 +13,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "fault_point.h"
 #include "follow.h"
 #include "reactor.h"
+#include "shared.h"
 #include "txn.h"
 #include "unlisted.h"
 
@@ -74,7 +76,7 @@ chain_start(Loop *loop, SyncRun *run, SyncTable *table, ChainJob job, bool wante
 	chain->cx = cx;
 	chain->wanted = wanted;
 	chain->first = true;
-	chain->started_at = GetCurrentTimestamp();
+	chain->started_at = shared_now();
 	chain->began_us = clock_us();
 	chain->api_time_us = chain->newest_us = TIME_NONE;
 	run->nchains++;
@@ -110,7 +112,7 @@ present_sync(const Chain *chain)
 static Errand *
 make_errand(Chain *chain, CatalogSync *sync, void (*done) (Errand *errand))
 {
-	Errand	   *errand = errand_create(the_loop->errands, catalog_current(), sync, LIMIT_SYNC, STR_NULL, clock_us() + PAGE_TIMEOUT_US);
+	Errand	   *errand = errand_create(the_loop->errands, sync, LIMIT_SYNC, STR_NULL, clock_us() + PAGE_TIMEOUT_US);
 
 	if (errand != NULL)
 	{
@@ -140,6 +142,7 @@ drop_page(Chain *chain)
 	chain->targets = (ChangeList) {0};
 	chain->item = (MirrorItem) {0};
 	chain->rounds = chain->refreshes = 0;
+	chain->apply_due = false;
 }
 
 static void
@@ -452,6 +455,7 @@ chain_take(Chain *chain, Errand *errand)
 	PageResult *result = &errand->conv.result;
 	const char *scope;
 
+	FAULT_POINT("page.received");
 	chain->page = errand;
 	chain->page_cursor = keep_str(chain, chain->page_cursor, errand->conv.page ? errand->conv.page->cursor : STR_NULL);
 	chain->saved = false;
@@ -479,7 +483,16 @@ chain_take(Chain *chain, Errand *errand)
 	if (chain->job == CHAIN_FEED && chain->refreshes == 0 && feed_wants_refresh(errand, &scope))
 		chain_refresh(chain, scope);
 	else
-		chain_apply(chain);
+		chain->apply_due = true;
+}
+
+void
+chain_apply_due(Chain *chain)
+{
+	if (!chain->apply_due)
+		return;
+	chain->apply_due = false;
+	chain_apply(chain);
 }
 
 static void
@@ -495,6 +508,7 @@ save_in_txn(Chain *chain)
 	else if (job_saves_page(chain))
 		chain->void_state = !state_save_row(&chain->next, chain->bad_rows);
 	chain->saved = true;
+	FAULT_IN_TXN("page.saved");
 }
 
 static void
@@ -506,6 +520,7 @@ page_body(void *arg)
 	chain->saved = false;
 	if (item->nchanges > 0)
 		mirror_apply(&item, 1);
+	FAULT_IN_TXN("page.applied");
 	if (chain->part || (item->nchanges > 0 && item->verdict == MIRROR_REFRESH))
 		return;
 	if (chain->rounds == 0 && chain->job == CHAIN_SWEEP && !chain->scanning)
@@ -708,6 +723,7 @@ on_reread(Errand *errand)
 			chain_again(chain, why, retriable);
 		return;
 	}
+	FAULT_POINT("page.reread");
 	chain->targets = (ChangeList) {0};
 	chain->item = (MirrorItem)
 	{
@@ -776,6 +792,7 @@ chain_page_done(Chain *chain)
 {
 	Errand	   *parked = chain->parked;
 
+	FAULT_POINT("page.durable");
 	if (chain->void_state)
 	{
 		chain_end(chain);		/* the table is read anew, or was dropped */

@@ -102,6 +102,7 @@ struct Chain
 	int			pages;
 	/* the page in hand */
 	Errand	   *page;
+	bool		apply_due;		/* in the next turn, when the next page's request is out */
 	MirrorItem	item;
 	ChangeList	targets;		/* what is to be re-read before the page counts as done */
 	int			rounds;
@@ -144,6 +145,7 @@ extern int64 tables_spacing_us(const CatalogSync *sync);
 extern void chain_start(Loop *loop, SyncRun *run, SyncTable *table, ChainJob job, bool wanted);
 extern void chain_cancel(Chain *chain);			/* it ends as soon as it can */
 extern void chain_resume(Chain *chain);			/* its wait is over */
+extern void chain_apply_due(Chain *chain);		/* the page in hand, if it is its turn; may end the chain, and others of its table */
 extern void chain_reread(Chain *chain);			/* chain->targets: asks for them, applies them, then goes on */
 
 /* ---- sync_jobs.c ---- */

@@ -11,6 +11,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "fault_point.h"
+#include "shared.h"
 #include "times.h"
 
 /*
@@ -205,7 +207,7 @@ complete(Chain *chain, TableState *s)
 {
 	s->list_done = s->down_done = true;
 	s->phase = TABLE_LIVE;
-	s->live_at = GetCurrentTimestamp();
+	s->live_at = shared_now();
 	/* the poll that follows asks for everything since then */
 	s->polled_at = Max(s->polled_at, s->started_at);
 	/* where two readings met, some records came twice */
@@ -423,6 +425,7 @@ finish_body(void *arg)
 	Chain	   *chain = arg;
 
 	chain->void_state = !state_save_row(&chain->next, chain->bad_rows);
+	FAULT_IN_TXN("page.finished");
 }
 
 bool
@@ -520,7 +523,7 @@ refuse_feed(SyncRun *run, const char *why)
 
 	run->feed_tried = true;
 	run->feed_works = false;
-	run->feed_retry_at = GetCurrentTimestamp() + SCHEDULE_SWEEP_US;
+	run->feed_retry_at = shared_now() + SCHEDULE_SWEEP_US;
 	(void) txn_run(refused_feed_body, &refusal, 500, &error);	/* it is only told: what matters is in memory */
 }
 

@@ -15,6 +15,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "fault_point.h"
 #include "mirror_scan.h"
 
 #define SCAN_ROWS 1000			/* of the mirror, at a time */
@@ -132,6 +133,7 @@ scan_body(void *arg)
 		}
 	}
 	chain->scanned_to = after ? MemoryContextStrdup(chain->cx, after) : NULL;
+	FAULT_IN_TXN("sweep.scanned");
 }
 
 bool

@@ -65,6 +65,17 @@ cancel_chains(SyncTable *t)
 			chain_cancel(t->chains[job]);
 }
 
+/* Written by a server whose clock was ahead of what ours has ever been: what it says of the future has been. */
+static void
+not_later_than_now(TableState *state)
+{
+	int64		now = shared_now();
+
+	state->live_at = Min(state->live_at, now);
+	state->polled_at = Min(state->polled_at, now);
+	state->swept_at = Min(state->swept_at, now);
+}
+
 static void
 take_state(const TableState *state)
 {
@@ -110,7 +121,7 @@ take_feed(const SyncFeed *feed)
 	if (run == NULL)
 		return;
 	run->checked_at = feed->checked_at;
-	run->feed_retry_at = Min(run->feed_retry_at, GetCurrentTimestamp());	/* the credential may be another */
+	run->feed_retry_at = Min(run->feed_retry_at, shared_now());	/* the credential may be another */
 	if (run->feed_chain != NULL)
 		return;
 	if (run->feed != NULL)
@@ -206,7 +217,10 @@ load_tables(void)
 			t->kept = false;
 	}
 	for (int i = 0; i < load.nstates; i++)
+	{
+		not_later_than_now(&load.states[i]);
 		take_state(&load.states[i]);
+	}
 	for (int i = 0; i < load.nfeeds; i++)
 		take_feed(&load.feeds[i]);
 	drop_gone();
@@ -248,7 +262,7 @@ void
 tables_failed(Chain *chain, const char *error)
 {
 	int			failures = chain->table ? ++chain->table->failures : ++chain->run->feed_failures;
-	int64		retry_at = GetCurrentTimestamp() + schedule_backoff_us(failures);
+	int64		retry_at = shared_now() + schedule_backoff_us(failures);
 
 	if (chain->table != NULL)
 		chain->table->retry_at = retry_at;
@@ -319,7 +333,7 @@ tables_refill(SyncTable *table)
 
 	/* its epoch moves, and with it the generation: the next load takes it from there */
 	if (!txn_run(refill_body, &table->state, 500, &error))
-		table->retry_at = GetCurrentTimestamp() + schedule_backoff_us(++table->failures);
+		table->retry_at = shared_now() + schedule_backoff_us(++table->failures);
 }
 
 /* Columns that are new: where the API can be asked for the records that have a value, these alone are read. */
@@ -515,13 +529,29 @@ reload_when_moved(Catalog *catalog)
 		reload_us = clock_us() + RELOAD_RETRY_MS * 1000;
 }
 
+/* Of paused syncs and dropped tables too: only there does a cancelled chain see that it is to end. */
+static void
+apply_pages(void)
+{
+	for (SyncRun *run = runs; run != NULL; run = run->next)
+	{
+		if (run->feed_chain != NULL)
+			chain_apply_due(run->feed_chain);
+		for (SyncTable *t = run->tables; t != NULL; t = t->next)
+			for (ChainJob job = 0; job < CHAIN_JOBS; job++)
+				if (t->chains[job] != NULL)
+					chain_apply_due(t->chains[job]);
+	}
+}
+
 int
 tables_turn(Loop *loop)
 {
 	Catalog    *catalog = catalog_current();
-	int64		now = GetCurrentTimestamp();
+	int64		now = shared_now();
 	int64		next = now + MAX_SLEEP_MS * INT64CONST(1000);
 
+	apply_pages();
 	if (catalog == NULL || !catalog->installed)
 		return -1;
 	reload_when_moved(catalog);

@@ -7,8 +7,6 @@
  */
 #include "times.h"
 
-#include <inttypes.h>
-
 static bool
 take_char(Str *rest, char c)
 {
@@ -186,15 +184,56 @@ time_day(int64_t us)
 	return us / TIME_DAY_US - (us % TIME_DAY_US < 0);
 }
 
-char *
-date_print(Arena *arena, int64_t days)
+/* n digits, with zeros before them; printf would cost more than all else that a value needs. */
+static char *
+put_digits(char *to, int64_t number, int n)
+{
+	for (int i = n - 1; i >= 0; i--, number /= 10)
+		to[i] = (char) ('0' + number % 10);
+	return to + n;
+}
+
+/* "2024-02-29", room for more: the year has as many digits as it takes, at least four. */
+static char *
+put_date(char *to, int64_t days, bool *bc)
 {
 	int64_t		year;
 	int			month,
 				day;
+	int			digits = 4;
 
 	date_of(days, &year, &month, &day);
-	return arena_printf(arena, "%04" PRId64 "-%02d-%02d%s", year > 0 ? year : 1 - year, month, day, year > 0 ? "" : " BC");
+	*bc = year <= 0;
+	if (*bc)
+		year = 1 - year;
+	for (int64_t limit = 10000; digits < 18 && year >= limit; limit *= 10)
+		digits++;
+	to = put_digits(to, year, digits);
+	*to++ = '-';
+	to = put_digits(to, month, 2);
+	*to++ = '-';
+	return put_digits(to, day, 2);
+}
+
+static char *
+finish_print(Arena *arena, char *text, char *end, bool bc)
+{
+	if (bc)
+	{
+		memcpy(end, " BC", 3);
+		end += 3;
+	}
+	return arena_cstr(arena, (Str) {text, (size_t) (end - text)});
+}
+
+char *
+date_print(Arena *arena, int64_t days)
+{
+	char		text[64];
+	bool		bc;
+	char	   *end = put_date(text, days, &bc);
+
+	return finish_print(arena, text, end, bc);
 }
 
 char *
@@ -202,12 +241,19 @@ time_print(Arena *arena, int64_t us)
 {
 	int64_t		days = time_day(us);
 	int64_t		rest = us - days * TIME_DAY_US;
-	int			seconds = (int) (rest / TIME_SECOND_US);
-	int64_t		year;
-	int			month,
-				day;
+	int64_t		seconds = rest / TIME_SECOND_US;
+	char		text[64];
+	bool		bc;
+	char	   *to = put_date(text, days, &bc);
 
-	date_of(days, &year, &month, &day);
-	return arena_printf(arena, "%04" PRId64 "-%02d-%02d %02d:%02d:%02d.%06d+00%s", year > 0 ? year : 1 - year, month, day,
-						seconds / 3600, seconds / 60 % 60, seconds % 60, (int) (rest % TIME_SECOND_US), year > 0 ? "" : " BC");
+	*to++ = ' ';
+	to = put_digits(to, seconds / 3600, 2);
+	*to++ = ':';
+	to = put_digits(to, seconds / 60 % 60, 2);
+	*to++ = ':';
+	to = put_digits(to, seconds % 60, 2);
+	*to++ = '.';
+	to = put_digits(to, rest % TIME_SECOND_US, 6);
+	memcpy(to, "+00", 3);
+	return finish_print(arena, text, to + 3, bc);
 }

@@ -8,17 +8,22 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "postmaster/interrupt.h"
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
+#include "replication/walsender_private.h"
 #include "storage/latch.h"
+#include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 
+#include "settings.h"
 #include "txn.h"
 
 #define GUARD_INTERVAL_MS 250
@@ -26,6 +31,8 @@
 static TimeoutId guard_timeout;
 static volatile sig_atomic_t *guard_stopping;
 static volatile sig_atomic_t guard_fired;
+static volatile sig_atomic_t guard_ticks;	/* of GUARD_INTERVAL_MS, since the commit began; a clock may jump */
+static volatile sig_atomic_t guard_most_ticks;
 
 /*
  * A cancel (pg_cancel_backend, or a lock timeout that came a moment too late) means a transaction.
@@ -38,13 +45,13 @@ hold_cancels(void)
 	QueryCancelHoldoffCount = 1;
 }
 
-/* Signal handler: ends a wait for a synchronous standby once the worker is to stop. */
+/* Signal handler: ends a wait for a synchronous standby that takes too long, or once the worker is to stop. */
 static void
 guard_handler(void)
 {
-	if (guard_stopping == NULL || !*guard_stopping)
+	if (++guard_ticks < guard_most_ticks && !*guard_stopping)
 		return;
-	guard_fired = 1;
+	guard_fired = true;
 	QueryCancelPending = true;
 	InterruptPending = true;
 	SetLatch(MyLatch);
@@ -59,28 +66,54 @@ txn_guard_init(volatile sig_atomic_t *stopping)
 }
 
 static bool
-guard_wanted(void)
+is_standby_named(void)
 {
-	return guard_stopping != NULL && SyncRepRequested() && SyncRepStandbyNames != NULL &&
-		SyncRepStandbyNames[0] != '\0';
+	return SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
 }
 
-/* Commits; false when the wait for the standby was cut short. */
+/*
+ * Has the standby what we committed?  PostgreSQL only warns when the wait for it is cancelled (by us, by
+ * pg_cancel_backend), so the place that it has confirmed is looked at.  Where this process may not have
+ * read the newest settings yet, a standby counts as named: rather a `deferred` too many.
+ */
+static bool
+standby_has_it(XLogRecPtr before)
+{
+	int			mode = synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_WRITE ? SYNC_REP_WAIT_WRITE
+		: synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_APPLY ? SYNC_REP_WAIT_APPLY : SYNC_REP_WAIT_FLUSH;
+	bool		has;
+
+	if (XactLastCommitEnd == before || !(guard_fired || ConfigReloadPending || is_standby_named()))
+		return true;			/* nothing was written, or nobody waited for */
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	has = XactLastCommitEnd <= WalSndCtl->lsn[mode];
+	LWLockRelease(SyncRepLock);
+	return has;
+}
+
+/*
+ * Commits; false when a standby was to confirm it and has not.  The guard is there whenever a standby could be
+ * waited for: its name may be newer than the settings that this process has read.
+ */
 static bool
 commit_guarded(void)
 {
-	if (!guard_wanted())
+	XLogRecPtr	before = XactLastCommitEnd;
+
+	if (guard_stopping == NULL || !SyncRepRequested())
 	{
 		CommitTransactionCommand();
 		return true;
 	}
-	guard_fired = 0;
+	guard_fired = false;
+	guard_ticks = 0;
+	guard_most_ticks = (setting_commit_timeout + GUARD_INTERVAL_MS - 1) / GUARD_INTERVAL_MS;
 	enable_timeout_every(guard_timeout, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), GUARD_INTERVAL_MS),
 						 GUARD_INTERVAL_MS);
 	CommitTransactionCommand();
 	disable_timeout(guard_timeout, false);
 	QueryCancelPending = false;
-	return !guard_fired;
+	return standby_has_it(before);
 }
 
 static bool
@@ -104,6 +137,13 @@ set_error(TxnError *error, int sqlstate, const char *message)
 	strlcpy(error->message, message, sizeof(error->message));
 	error->lock_timeout = sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
 	error->transient = is_transient(sqlstate);
+}
+
+static void
+set_unconfirmed(TxnError *error)
+{
+	set_error(error, ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN, "the synchronous standby has not confirmed it");
+	error->unconfirmed = true;
 }
 
 /* In the catch block: takes the error, rolls back, leaves the process as it was. */
@@ -145,9 +185,9 @@ txn_run(void (*body) (void *arg), void *arg, int lock_timeout_ms, TxnError *erro
 		body(arg);
 		SPI_finish();
 		PopActiveSnapshot();
-		ok = commit_guarded();
-		if (!ok)
-			set_error(error, ERRCODE_ADMIN_SHUTDOWN, "stopped while waiting for the synchronous standby");
+		if (!commit_guarded())
+			set_unconfirmed(error);
+		ok = true;
 	}
 	PG_CATCH();
 	{
@@ -156,6 +196,9 @@ txn_run(void (*body) (void *arg), void *arg, int lock_timeout_ms, TxnError *erro
 	}
 	PG_END_TRY();
 	hold_cancels();
+	/* a wait for a lock or a standby may have eaten a wake-up that was meant for the loop: one more turn */
+	if (ok && MyLatch != NULL)
+		SetLatch(MyLatch);
 	LockTimeout = saved_lock_timeout;
 	MemoryContextSwitchTo(cx);
 	return ok;

@@ -14,19 +14,22 @@ typedef struct TxnError
 	char		message[512];	/* the primary message; no detail: it may hold data */
 	bool		lock_timeout;	/* somebody else holds the lock */
 	bool		transient;		/* may go well later: lock, deadlock, serialization, resources, read-only, shutdown */
+	bool		unconfirmed;	/* committed here, but the synchronous standby has not said that it has it */
 } TxnError;
 
 /*
  * Runs body(arg) in a transaction of its own with an active snapshot and SPI connected, and
- * commits.  True: durable (and on the synchronous standby, where one is configured).  False:
- * rolled back, or not confirmed by the standby before a stop; *error filled, process as clean as
- * before.  Never called inside a libmicrohttpd or libcurl frame.  lock_timeout_ms: 0 = wait for ever.
+ * commits.  True: committed; and on the synchronous standby, where one is configured, unless
+ * error->unconfirmed (it did not say so within commit_timeout, or before a stop or a cancel).  False:
+ * rolled back, *error filled, process as clean as before.  Never called inside a libmicrohttpd or
+ * libcurl frame.  lock_timeout_ms: 0 = wait for ever.
  */
 extern bool txn_run(void (*body) (void *arg), void *arg, int lock_timeout_ms, TxnError *error);
 
 /*
- * Once per worker, after its database connection: while *stopping is set, a commit that waits for
- * a synchronous standby is let go (it would hang the shutdown for ever where the standby is missing).
+ * Once per worker, after its database connection: a commit that waits for a synchronous standby is let
+ * go after commit_timeout, and soon once *stopping is set (where the standby is missing it would hold up
+ * every other request of the worker, and the shutdown, for ever).
  */
 extern void txn_guard_init(volatile sig_atomic_t *stopping);
 

@@ -495,10 +495,13 @@ upstream_set_options(Upstream *upstream, const UpstreamOptions *options)
 static bool
 multi_create(Upstream *upstream)
 {
+	int			most = upstream->options.max_kept;
+	long		kept = most > 0 && most < MAX_CONNECTIONS ? most : MAX_CONNECTIONS;
+
 	upstream->multi = curl_multi_init();
 	return upstream->multi != NULL && sockets_install(upstream)
 		&& curl_multi_setopt(upstream->multi, CURLMOPT_PIPELINING, (long) CURLPIPE_NOTHING) == CURLM_OK
-		&& curl_multi_setopt(upstream->multi, CURLMOPT_MAXCONNECTS, MAX_CONNECTIONS) == CURLM_OK;
+		&& curl_multi_setopt(upstream->multi, CURLMOPT_MAXCONNECTS, kept) == CURLM_OK;
 }
 
 Upstream *

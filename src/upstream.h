@@ -24,6 +24,7 @@ typedef struct UpstreamOptions	/* may be changed at any time; applies to calls s
 	int64_t		timeout_ms;			/* from sending to the whole answer */
 	size_t		max_body;			/* response body bytes */
 	const char *ca_file;			/* NULL or "": the system's */
+	int			max_kept;			/* idle connections, when it is created; 0: many */
 } UpstreamOptions;
 
 typedef enum UpstreamOutcome

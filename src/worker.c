@@ -59,7 +59,7 @@ listener_settings(ListenerOptions *options)
 	*options = (ListenerOptions)
 	{
 		.addresses = setting_listen_addresses,.port = setting_port,.exclusive = !port_is_ours(),
-		.max_connections = setting_max_connections,
+		.max_connections = Min(setting_max_connections, loop_clients_that_fit()),
 		.max_head = MAX_HEAD,.max_body = (size_t) setting_max_request_body * 1024,
 		.head_timeout_ms = HEAD_TIMEOUT_MS,.body_timeout_ms = BODY_TIMEOUT_MS,
 		.idle_timeout_ms = IDLE_TIMEOUT_MS,.write_timeout_ms = WRITE_TIMEOUT_MS,
@@ -101,6 +101,16 @@ bind_listener(Worker *w)
 }
 
 static void
+tell_limit_of_files(void)
+{
+	if (loop_clients_that_fit() < setting_max_connections)
+		ereport(LOG, (errmsg("sequin_proxy: this worker takes %d connections at most, not sequin_proxy.max_connections = %d: it may not open enough files",
+							 loop_clients_that_fit(), setting_max_connections),
+					  errhint("Raise the server's limit of open files (ulimit -Hn, LimitNOFILE) to %d or more.",
+							  3 * setting_max_connections + 1000)));
+}
+
+static void
 start_worker(Worker *w, int slot)
 {
 	ListenerOptions options;
@@ -114,6 +124,7 @@ start_worker(Worker *w, int slot)
 	if (w->listener == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("sequin_proxy: could not start the HTTP listener")));
 	engine_set_listener(w->engine, w->listener);
+	tell_limit_of_files();
 	catalog_current();			/* a first request should not have to wait for it */
 	bind_listener(w);
 }

@@ -21,9 +21,13 @@ fi
 chown -R "$user": "$work"
 cd "$work/src"
 env_args=()
-for v in KEEP HUBSPOT_TOKEN AIRTABLE_TOKEN AIRTABLE_BASE WRITE CI PYTEST_ARGS OPS SEED KILL TRIES NO_COLOR TERM; do
+for v in KEEP HUBSPOT_TOKEN AIRTABLE_TOKEN AIRTABLE_BASE WRITE CI QUICK PYTEST_ARGS OPS SEED KILL TRIES NO_COLOR TERM; do
 	[ -z "${!v:-}" ] || env_args+=("$v=${!v}")
 done
 [ "${KEEP:-}" = 1 ] && trap - EXIT
+status=0
 setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups --inh-caps=-all \
-	env -i PATH="$PATH:/usr/sbin:/sbin" HOME="$work/home" LANG=C.UTF-8 USER="$user" npm_config_registry="$(npm config get registry 2>/dev/null || true)" "${env_args[@]}" "$@"
+	env -i PATH="$PATH:/usr/sbin:/sbin" HOME="$work/home" LANG=C.UTF-8 USER="$user" npm_config_registry="$(npm config get registry 2>/dev/null || true)" "${env_args[@]}" "$@" || status=$?
+# What a command means to be kept.
+[ ! -d build/results ] || { mkdir -p "$here/build" && cp -R build/results "$here/build/"; }
+exit "$status"

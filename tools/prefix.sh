@@ -26,7 +26,12 @@ if [ "$(cat "$dir/version" 2>/dev/null)" != "$version $bin" ]; then
 	for f in "$lib"/*; do ln -s "$f" "$plib/"; done
 	echo "$version $bin" > "$dir/version"
 fi
-rm -f "$plib/sequin_proxy.so" "$pshare"/extension/sequin_proxy*
-install -m 755 "${SEQUIN_SO:-$here/sequin_proxy.so}" "$plib/sequin_proxy.so"
-install -m 644 "$here"/sequin_proxy.control "$here"/sequin_proxy--*.sql "$pshare/extension/"
+so=${SEQUIN_SO:-$here/sequin_proxy.so}
+same() { for f in "$here"/sequin_proxy.control "$here"/sequin_proxy--*.sql; do cmp -s "$f" "$pshare/extension/$(basename "$f")" || return 1; done; }
+# What is there already is left alone: clusters of a test that runs beside this one use it.
+if ! cmp -s "$so" "$plib/sequin_proxy.so" || ! same; then
+	rm -f "$plib/sequin_proxy.so" "$pshare"/extension/sequin_proxy*
+	install -m 755 "$so" "$plib/sequin_proxy.so"
+	install -m 644 "$here"/sequin_proxy.control "$here"/sequin_proxy--*.sql "$pshare/extension/"
+fi
 echo "$pbin"

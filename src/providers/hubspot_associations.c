@@ -138,6 +138,24 @@ answered_labels(const JsonDoc *doc, uint32_t item)
 	return LABELLED_NO;
 }
 
+/* Does this result tell the path's link from its other end?  By the type's direction where we know it, else by the ids. */
+static bool
+is_reversed(const HubspotDecoder *d, const HubspotEnds *ends, uint32_t item, Str from, Str to)
+{
+	uint32_t	spec = json_get(&d->response, item, "associationSpec");
+	long		type_id;
+
+	if (hubspot_type_number(hubspot_id_at(&d->response, spec, "associationTypeId"), &type_id))
+	{
+		if (hubspot_link_type(ends->link, type_id, ends->from) != NULL)
+			return false;
+		if (hubspot_link_type(ends->link, type_id, ends->to) != NULL)
+			return true;
+	}
+	return !str_eq(from, d->route->args[ARG_ID]) && !str_eq(to, d->route->args[ARG_TO_ID]) &&
+		(str_eq(from, d->route->args[ARG_TO_ID]) || str_eq(to, d->route->args[ARG_ID]));
+}
+
 /*
  * The pair that the answer (or one of its results) names, in the path's direction: after a merge other ids than
  * were asked for.  False: it names none.
@@ -146,20 +164,16 @@ static bool
 answered_pair(const HubspotDecoder *d, const HubspotEnds *ends, uint32_t item, Str *from_id, Str *to_id)
 {
 	const JsonDoc *doc = &d->response;
-	uint32_t	spec = json_get(doc, item, "associationSpec");
 	Str			from = hubspot_id_at(doc, item, "fromObjectId");
 	Str			to = hubspot_id_at(doc, item, "toObjectId");
 	const char *type = hubspot_collection(d->view->schema, json_text_at(doc, item, "fromObjectTypeId"));
-	long		type_id;
 	bool		back = type != NULL && !str_is(ends->from, type);
 
 	if (from.p == NULL || to.p == NULL)
 	{
 		from = end_id(doc, item, "from");
 		to = end_id(doc, item, "to");
-		if (!hubspot_type_number(hubspot_id_at(doc, spec, "associationTypeId"), &type_id))
-			return false;
-		back = hubspot_link_type(ends->link, type_id, ends->from) == NULL;
+		back = is_reversed(d, ends, item, from, to);
 	}
 	if (from.p == NULL || to.p == NULL)
 		return false;

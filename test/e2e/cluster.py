@@ -4,6 +4,7 @@ Uses the private installation that tools/prefix.sh made (SEQUIN_PREFIX_BIN names
 Nothing here sleeps for luck: wait_until polls a condition and names it when it fails.
 """
 
+import json
 import os
 import re
 import shutil
@@ -35,10 +36,23 @@ def wait_until(what, condition, timeout=20.0, interval=0.02):
         time.sleep(interval)
 
 
-class Cluster:
-    """One cluster in a temporary directory; start it with `with Cluster(...)` or start()/destroy()."""
+def server_env(more=None):
+    """The server's environment; SEQUIN_SERVER_ENV (JSON) adds to that of every cluster, for tools/check_asan.sh."""
+    every = json.loads(os.environ.get("SEQUIN_SERVER_ENV", "{}"))
+    env = {**os.environ, **every, **(more or {})}
+    preload = " ".join(e["LD_PRELOAD"] for e in (every, more or {}) if "LD_PRELOAD" in e)
+    return {**env, "LD_PRELOAD": preload} if preload else env
 
-    def __init__(self, workers=1, database="postgres", settings=None):
+
+class Cluster:
+    """One cluster in a temporary directory; start it with `with Cluster(...)` or start()/destroy().
+
+    env: added to the environment of the server; wrapper: a command that starts pg_ctl (["unshare", ...]).
+    """
+
+    def __init__(self, workers=1, database="postgres", settings=None, env=None, wrapper=()):
+        self.env = env
+        self.wrapper = list(wrapper)
         self.bin = os.environ["SEQUIN_PREFIX_BIN"]
         self.dir = tempfile.mkdtemp(prefix="sequin_test_", dir="/tmp")
         self.data = os.path.join(self.dir, "data")
@@ -59,15 +73,21 @@ class Cluster:
             "sequin_proxy.database": f"'{database}'",
             **(settings or {}),
         }
+        self.make_data()
+        self.write_settings()
+
+    def make_data(self):
         subprocess.run(
             [f"{self.bin}/initdb", "-D", self.data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-N"],
             check=True, stdout=subprocess.DEVNULL)
-        self.write_settings()
 
     def write_settings(self):
-        with open(os.path.join(self.data, "postgresql.auto.conf"), "w", encoding="utf-8") as f:
+        """At once: a process that reads the file for an earlier reload must not meet half of it."""
+        path = os.path.join(self.data, "postgresql.auto.conf")
+        with open(path + ".new", "w", encoding="utf-8") as f:
             for name, value in self.settings.items():
                 f.write(f"{name} = {value}\n")
+        os.replace(path + ".new", path)
 
     def set(self, **settings):
         """Changes settings (double underscore for the dot) and reloads."""
@@ -77,8 +97,8 @@ class Cluster:
         subprocess.run([f"{self.bin}/pg_ctl", "-D", self.data, "reload"], check=True, stdout=subprocess.DEVNULL)
 
     def start(self, extension=True):
-        started = subprocess.run([f"{self.bin}/pg_ctl", "-D", self.data, "-l", self.log_path, "-w", "-t", "60", "start"],
-                                 stdout=subprocess.DEVNULL)
+        started = subprocess.run([*self.wrapper, f"{self.bin}/pg_ctl", "-D", self.data, "-l", self.log_path, "-w", "-t", "60", "start"],
+                                 stdout=subprocess.DEVNULL, env=server_env(self.env))
         if started.returncode != 0:
             raise AssertionError("the cluster does not start:\n" + self.log()[-3000:])
         if extension:
@@ -116,8 +136,15 @@ class Cluster:
     def destroy(self):
         if self.running():
             self.stop("immediate")
+        self.keep_reports()
         if not os.environ.get("KEEP_CLUSTERS"):
             shutil.rmtree(self.dir, ignore_errors=True)
+
+    def keep_reports(self):
+        """A sanitizer writes to the server's log: with SEQUIN_REPORTS (a directory) a log that holds a report is kept."""
+        reports = os.environ.get("SEQUIN_REPORTS")
+        if reports and os.path.exists(self.log_path) and re.search("runtime error:|AddressSanitizer", self.log()):
+            shutil.copy(self.log_path, os.path.join(reports, os.path.basename(self.dir)))
 
     def __enter__(self):
         return self.start()
@@ -163,3 +190,35 @@ class Cluster:
                 return False
 
         wait_until("the proxy listens", listening)
+
+
+class Standby(Cluster):
+    """A streaming standby of a running primary, with ports of its own; promote() makes it the primary."""
+
+    def __init__(self, primary, name="standby"):
+        self.primary = primary
+        self.name = name
+        super().__init__(settings={k: v for k, v in primary.settings.items()
+                                   if k not in ("port", "unix_socket_directories", "sequin_proxy.port", "synchronous_standby_names")})
+
+    def make_data(self):
+        subprocess.run([f"{self.bin}/pg_basebackup", "-D", self.data, "-h", self.primary.dir, "-p", str(self.primary.port), "-U", "postgres",
+                        "-c", "fast", "-X", "stream", "--no-sync"], check=True, stdout=subprocess.DEVNULL)
+        self.settings["primary_conninfo"] = (f"'host={self.primary.dir} port={self.primary.port} user=postgres "
+                                             f"application_name={self.name}'")
+        self.be_standby()
+
+    def be_standby(self):
+        with open(os.path.join(self.data, "standby.signal"), "w", encoding="ascii"):
+            pass
+
+    def start(self, extension=False):
+        super().start(extension=False)
+        return self
+
+    def wait_streaming(self):
+        wait_until("the standby streams", lambda: self.primary.one(
+            "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name = %s", (self.name,)) == 1)
+
+    def promote(self):
+        subprocess.run([f"{self.bin}/pg_ctl", "-D", self.data, "-w", "-t", "60", "promote"], check=True, stdout=subprocess.DEVNULL)

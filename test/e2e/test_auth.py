@@ -148,8 +148,19 @@ def test_passthrough_sends_the_caller_s_own_authorization(cluster, fakes):
         assert not any(n.lower().startswith("sequin") for e in log for n, _ in e["headers"])
         m = get(sync, ("Authorization", "Bearer caller-token"), ("Content-Type", "application/json"), method="POST", body=b'{"properties":{"email":"p@x.org"}}')
         assert (m.status, m.get("Sequin-Commit")) == (201, "committed")
+        assert [r["key_label"] for r in sync.write_log()] == [None]
     finally:
         cluster.sql("SELECT sequin.drop_sync(%s, drop_tables => true)", (sync.name,))
+
+
+def test_the_journal_tells_with_which_key_a_write_came(cluster, hub):
+    other = cluster.one("SELECT sequin.create_key(%s, label => 'billing app')", (hub.name,))
+    path, body = "/crm/v3/objects/contacts", {"properties": {"email": "who@x.org"}}
+    assert hub.client.post(path, body).commit == "committed"
+    made = hub.client.post(path, {"properties": {"email": "who2@x.org"}}, headers={"Authorization": f"Bearer {other}"})
+    hub.fake.fault("reset_after", method="PATCH")
+    assert hub.client.patch(f"{path}/{made.json['id']}", {"properties": {"firstname": "A"}}, headers={"Authorization": f"Bearer {other}"}).status == 502
+    assert [(r["key_label"], r["method"]) for r in hub.write_log()] == [("test", "POST"), ("billing app", "POST"), ("billing app", "PATCH")]
 
 
 def test_no_secret_is_shown_anywhere(cluster, fakes, tmp_path):
