@@ -322,3 +322,14 @@ def test_an_unlink_by_an_id_that_was_merged_away_takes_the_survivors_link(hub, a
         committed(hub.client.post("/crm/v4/associations/contacts/companies/batch/labels/archive", {"inputs": [
             {"from": {"id": two}, "to": {"id": firm}, "types": [PRIMARY]}]}), 204)
     assert account.same_link("contacts", survivor, "companies", firm) == ([] if how == "label" else None)
+
+
+def test_a_link_of_unknown_outcome_between_records_that_are_no_more_is_settled(hub, account):
+    one, firm = make(hub, email="one@x.com"), make(hub, "companies", domain="f.example")
+    hub.fake.fault("reset_after", method="PUT", path="associations", apply=False)
+    hub.fake.fault("delay", method="POST", path="batch/read", delay_ms=1000)
+    assert hub.client.put(f"/crm/v4/objects/contacts/{one}/associations/companies/{firm}", [PLAIN]).error == "upstream_protocol_error"
+    committed(hub.client.delete(f"/crm/v3/objects/contacts/{one}"), 204)
+    committed(hub.client.delete(f"/crm/v3/objects/companies/{firm}"), 204)
+    account.settled()
+    assert account.labels("contacts", one, "companies", firm) is None
