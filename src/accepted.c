@@ -315,7 +315,7 @@ exchange_decoded(Exchange *x)
 	x->items[0] = (MirrorItem)
 	{
 		.sync = x->sync,.changes = x->changes.items,.nchanges = x->changes.count,
-		.asked_at = x->asked_at,.arena = x->arena
+		.asked_at = x->asked_at,.answer = true,.arena = x->arena
 	};
 	x->nitems = 1;
 	if (x->schema_followed)

@@ -121,6 +121,27 @@ mirror_reread(const MirrorOp *op)
 	ask_again(op->item, change->to_collection.p ? change->collection : str_of(op->table->c->collection), change, false);
 }
 
+static bool is_records(const SchemaCollection *c);
+
+static void
+reread_stranger(const MirrorOp *op, const char *collection, Str id)
+{
+	CatalogSync *sync = op->item->sync;
+	SchemaCollection *c = schema_find(&sync->schema, str_of(collection));
+	MirrorTable *table = c != NULL && is_records(c) ? mirror_table_open(sync, c) : NULL;
+	Change		record = {.id = id,.with_links = true};
+
+	if (table != NULL && !mirror_row_exists(table, id))
+		ask_again(op->item, str_of(c->collection), &record, false);
+}
+
+void
+mirror_reread_strangers(const MirrorOp *op)
+{
+	reread_stranger(op, op->table->c->from, op->id);
+	reread_stranger(op, op->table->c->to, op->to_id);
+}
+
 /* ---- changes -> ops ---- */
 
 static MirrorOp *

@@ -28,6 +28,7 @@ typedef struct MirrorItem
 	TimestampTz asked_at;		/* before the request was sent: a page or response cannot be older than this */
 	bool		page;			/* the sync's own reading: rows and links whose values are the same already are left
 								 * untouched (not even stamped: no dead tuples) and count as not written */
+	bool		answer;			/* what a caller's request was answered, not what was asked for to check it: see mirror_reread_strangers */
 	/* results, reset by mirror_apply: */
 	uint8_t    *written;		/* per change, in arena: 1 = it inserted, changed or deleted something */
 	int			nwritten;

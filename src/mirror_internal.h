@@ -206,4 +206,11 @@ extern MirrorRole mirror_role_enter(Oid owner);
 extern void mirror_role_leave(MirrorRole before);
 extern void mirror_reread(const MirrorOp *op);
 
+/*
+ * A pair that was to go was not there, nor was an end of it: that id may have been merged away, and the API have
+ * meant the survivor's link.  Asks for such ends with all their links.  Only of a caller's answer: an API that was
+ * asked for the pair itself has said all there is.
+ */
+extern void mirror_reread_strangers(const MirrorOp *op);
+
 #endif

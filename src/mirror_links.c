@@ -294,6 +294,8 @@ mirror_link_delete(Apply *apply, MirrorOp *op)
 		remove_labels(op, values);
 	else
 		remove_pair(apply, op, values);
+	if (!op->changed && op->item->answer)
+		mirror_reread_strangers(op);
 }
 
 /* ---- UNLINKs of all but some ---- */

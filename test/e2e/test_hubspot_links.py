@@ -305,3 +305,31 @@ def test_a_link_by_an_id_that_was_merged_away_is_the_survivors(hub, account, how
             {"from": {"id": one}, "to": {"id": firm}, "types": [PLAIN]}]}), 201)
     assert account.same_link("contacts", survivor, "companies", firm) == []
     assert account.labels("contacts", one, "companies", firm) is None
+
+
+@pytest.mark.parametrize("how", ["delete", "batch", "label"])
+def test_an_unlink_by_an_id_that_was_merged_away_takes_the_survivors_link(hub, account, how):
+    one, two, firm = make(hub, email="one@x.com"), make(hub, email="two@x.com"), make(hub, "companies", domain="f.example")
+    committed(hub.client.put(f"/crm/v4/objects/contacts/{one}/associations/companies/{firm}", [PRIMARY]), 201)
+    survivor = committed(hub.client.post("/crm/v3/objects/contacts/merge", {"primaryObjectId": one, "objectIdToMerge": two}), 200).json["id"]
+    assert account.same_link("contacts", survivor, "companies", firm) == ["Primary"]
+    if how == "delete":
+        committed(hub.client.delete(f"/crm/v4/objects/contacts/{two}/associations/companies/{firm}"), 204)
+    elif how == "batch":
+        committed(hub.client.post("/crm/v4/associations/contacts/companies/batch/archive", {"inputs": [
+            {"from": {"id": two}, "to": [{"id": firm}]}]}), 204)
+    else:
+        committed(hub.client.post("/crm/v4/associations/contacts/companies/batch/labels/archive", {"inputs": [
+            {"from": {"id": two}, "to": {"id": firm}, "types": [PRIMARY]}]}), 204)
+    assert account.same_link("contacts", survivor, "companies", firm) == ([] if how == "label" else None)
+
+
+def test_a_link_of_unknown_outcome_between_records_that_are_no_more_is_settled(hub, account):
+    one, firm = make(hub, email="one@x.com"), make(hub, "companies", domain="f.example")
+    hub.fake.fault("reset_after", method="PUT", path="associations", apply=False)
+    hub.fake.fault("delay", method="POST", path="batch/read", delay_ms=1000)
+    assert hub.client.put(f"/crm/v4/objects/contacts/{one}/associations/companies/{firm}", [PLAIN]).error == "upstream_protocol_error"
+    committed(hub.client.delete(f"/crm/v3/objects/contacts/{one}"), 204)
+    committed(hub.client.delete(f"/crm/v3/objects/companies/{firm}"), 204)
+    account.settled()
+    assert account.labels("contacts", one, "companies", firm) is None
