@@ -233,6 +233,9 @@ def run(cluster, args, columns, directory):
         note("row-by-row client", by_peer(table, peer), peer)
     table.server.terminate()
     report(columns, rows, got, args)
+    if args.json:
+        with open(args.json, "a", encoding="ascii") as f:
+            f.writelines(json.dumps([f"{what}, {columns} columns", round_, rate]) + "\n" for what, rates in got.items() for round_, rate in enumerate(rates))
 
 
 def report(columns, rows, got, args):
@@ -250,6 +253,7 @@ def main():
     p.add_argument("--columns", default="15,200")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--by", choices=["probe", "sync"], default="probe")
+    p.add_argument("--json", help="file to which every figure goes too")
     args = p.parse_args()
     module = subprocess.run([os.path.join(ROOT, "tools/mirror_probe.sh")], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     with tempfile.TemporaryDirectory() as directory, Cluster(workers=1, settings={
