@@ -38,7 +38,7 @@ demo: deps
 test: deps
 	@tools/as_user.sh tools/test.sh
 
-# QUICK=1: about two minutes.  Results also go to build/results.
+# QUICK=1: about two minutes; BENCH="--rows 10000000": options of bench/run.py.  Results also go to build/results.
 bench:
 	@tools/deps.sh bench
 	@tools/as_user.sh tools/bench.sh

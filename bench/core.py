@@ -46,16 +46,16 @@ class Ours:
                     self.tls_root if tls else self.root)
 
 
-def cases(stage):
-    """All cases in the order in which a round runs them."""
+def prepare(stage):
+    """Starts the contestants and checks them; leaves the cases on the stage, in the order in which a round runs them."""
     plain, secure, cert = stage.upstream()
     proxy, port, tls_port = stage.reverse_proxy(plain, secure, cert)
     ours = {(w, j): Ours(stage, w, j, plain, secure, cert) for w in (1, 2) for j in (False, True)}
     peer_db = ours[1, False].cluster
     peer, peer_port = stage.peer(plain, peer_db)
     peer_backends = lambda: backends(peer_db)     # its pool opens connections as it goes
-    stage.plain, stage.ours, stage.peer_port = plain, ours, peer_port
-    out = [
+    stage.upstreams, stage.plain, stage.ours, stage.peer_port, stage.reverse = (plain, secure, cert), plain, ours, peer_port, (proxy, port)
+    stage.cases = [
         Case("nginx GET", port, "GET", ITEM, fixed(proxy)),
         ours[1, False].case("GET, 1 worker", "GET", ITEM),
         Case("nginx POST", port, "POST", POST, fixed(proxy)),
@@ -73,7 +73,7 @@ def cases(stage):
         ours[1, True].case("GET, TLS upstream", "GET", ITEM, tls=True),
         ours[1, True].case("POST, TLS upstream, journal on", "POST", POST, tls=True),
     ]
-    return out
+    check(stage)
 
 
 def check(stage):
@@ -93,9 +93,7 @@ def check(stage):
 
 
 def run(stage, rounds, seconds, note, only=None):
-    every = cases(stage)
-    check(stage)
-    chosen = [c for c in every if not only or only in c.name]
+    chosen = [c for c in stage.cases if not only or only in c.name]
     for case in chosen:
         case.run(1)              # connections, plans and caches are warm from here on
     for r in range(rounds):

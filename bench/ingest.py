@@ -253,6 +253,9 @@ def run(cluster, args, columns, directory):
     report(columns, rows, got, args)
     if used:
         print(f"{'CPU of the sync process, µs/row':30}{statistics.median(used) / rows * 1e6:10.1f}")
+    if args.json:
+        with open(args.json, "a", encoding="ascii") as f:
+            f.writelines(json.dumps([f"{what}, {columns} columns", round_, rate]) + "\n" for what, rates in got.items() for round_, rate in enumerate(rates))
 
 
 def report(columns, rows, got, args):
@@ -270,6 +273,7 @@ def main():
     p.add_argument("--columns", default="15,200")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--by", choices=["probe", "sync"], default="probe")
+    p.add_argument("--json", help="file to which every figure goes too")
     args = p.parse_args()
     module = subprocess.run([os.path.join(ROOT, "tools/mirror_probe.sh")], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     with tempfile.TemporaryDirectory() as directory, Cluster(workers=1, settings={

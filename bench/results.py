@@ -70,7 +70,7 @@ def core_table(results, out=print):
 def plain_tables(results, out=print):
     """The other parts: a line per case and a column per thing measured."""
     titles = {"one": "One connection (µs)", "flight": "1,000 in flight at an API that takes 150 ms (ms)", "idle": "10,000 idle connections",
-              "ingest": "Ingest (rows/s)", "growth": "Growth: durable POST, journal on"}
+              "ingest": "Ingest: bytes of pages of 100 -> durable rows, a transaction per page", "instructions": "Instructions per run of the pure cores"}
     for part, title in titles.items():
         cases = results.cases(part)
         if not cases:
@@ -78,6 +78,21 @@ def plain_tables(results, out=print):
         fields = list(dict.fromkeys(f for p, _, _, f, _ in results.rows if p == part and f != "errors"))
         out(f"\n{title}\n")
         table(["case", *fields], [[c, *(figure(results.median(part, c, f)) for f in fields)] for c in cases], out)
+
+
+def growth_table(results, out=print):
+    """Pairs of steps: what grew, by how much, and what a request costs then."""
+    cases, part = results.cases("growth"), "growth"
+    rows = []
+    for few, many in zip(cases[::2], cases[1::2]):
+        grew = int(many.split()[0].replace(",", "")) / int(few.split()[0].replace(",", ""))
+        ratio = results.ratio(part, many, few, "CPU")
+        rows.append([f"{few} -> {many}", figure(results.median(part, few, "CPU")), figure(results.median(part, many, "CPU")), f"x {ratio:.2f}", f"x {grew:,.0f}",
+                     figure(results.median(part, few, "p50")), figure(results.median(part, many, "p50")),
+                     "yes" if ratio <= (1.25 if few.endswith(("syncs", "keys")) else grew) else "NO"])
+    if rows:
+        out("\nGrowth: durable POST, journal on; CPU in µs per request\n")
+        table(["from -> to", "CPU", "CPU then", "ratio", "grew by", "p50 ms", "p50 then", "as wanted"], rows, out)
 
 
 def figure(value):

@@ -280,13 +280,19 @@ void
 buf_printf(Buf *buf, const char *fmt,...)
 {
 	va_list		args;
+	char		most[200];
 	int			n;
 
 	va_start(args, fmt);
-	n = vsnprintf(NULL, 0, fmt, args);
+	n = vsnprintf(most, sizeof(most), fmt, args);
 	va_end(args);
 	if (n < 0 || !buf_reserve(buf, (size_t) n))
 		return;
+	if ((size_t) n < sizeof(most))
+	{
+		buf_add(buf, most, (size_t) n);
+		return;
+	}
 	va_start(args, fmt);
 	vsnprintf(buf->p + buf->n, (size_t) n + 1, fmt, args);
 	va_end(args);

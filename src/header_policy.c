@@ -7,18 +7,21 @@
  */
 #include "header_policy.h"
 
-static const char *const hop_by_hop[] = {
-	"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization",
-	"TE", "Trailer", "Transfer-Encoding", "Upgrade", NULL
+static const Str hop_by_hop[] = {
+	STR_LIT("Connection"), STR_LIT("Keep-Alive"), STR_LIT("Proxy-Connection"), STR_LIT("Proxy-Authenticate"),
+	STR_LIT("Proxy-Authorization"), STR_LIT("TE"), STR_LIT("Trailer"), STR_LIT("Transfer-Encoding"), STR_LIT("Upgrade"),
+	STR_NULL
 };
 
-static const char *const request_framing[] = {"Host", "Content-Length", "Expect", "Sequin-Key", NULL};
+static const Str request_framing[] = {
+	STR_LIT("Host"), STR_LIT("Content-Length"), STR_LIT("Expect"), STR_LIT("Sequin-Key"), STR_NULL
+};
 
 static bool
-is_one_of(Str name, const char *const *names)
+is_one_of(Str name, const Str *names)
 {
-	for (; *names != NULL; names++)
-		if (str_iis(name, *names))
+	for (; names->p != NULL; names++)
+		if (name.n == names->n && str_ieq(name, *names))
 			return true;
 	return false;
 }

@@ -11,8 +11,9 @@
 #define INITIAL_HEADERS 16
 
 /* Headers of which one request may carry only one: a second is where two readers part ways. */
-static const char *const unique_headers[] = {
-	"Host", "Content-Length", "Transfer-Encoding", "Authorization", "Content-Type", "Sequin-Key"
+static const Str unique_headers[] = {
+	STR_LIT("Host"), STR_LIT("Content-Length"), STR_LIT("Transfer-Encoding"), STR_LIT("Authorization"),
+	STR_LIT("Content-Type"), STR_LIT("Sequin-Key")
 };
 
 typedef struct Parser
@@ -25,21 +26,33 @@ typedef struct Parser
 	bool		keep_alive;
 } Parser;
 
-static bool
-is_token_char(unsigned char c)
-{
-	if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))
-		return true;
-	return c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL;
-}
+/* Letters, digits and !#$%&'*+-.^_`|~ : RFC 9110 5.6.2. */
+static const uint8_t token_chars[256] = {
+	['0' ... '9'] = 1,['A' ... 'Z'] = 1,['a' ... 'z'] = 1,
+	['!'] = 1,['#'] = 1,['$'] = 1,['%'] = 1,['&'] = 1,['\''] = 1,['*'] = 1,['+'] = 1,['-'] = 1,['.'] = 1,
+	['^'] = 1,['_'] = 1,['`'] = 1,['|'] = 1,['~'] = 1
+};
 
 bool
 http_is_token(Str s)
 {
 	for (size_t i = 0; i < s.n; i++)
-		if (!is_token_char((unsigned char) s.p[i]))
+		if (!token_chars[(unsigned char) s.p[i]])
 			return false;
 	return s.n > 0;
+}
+
+/* Eight bytes of which none can be a control character: none below 0x20, and no 0x7f. */
+static inline bool
+all_plain(const char *p)
+{
+	const uint64_t ones = 0x0101010101010101ULL;
+	uint64_t	w,
+				del;
+
+	memcpy(&w, p, 8);
+	del = w ^ (ones * 0x7f);
+	return (((w - ones * 0x20) | (del - ones)) & (ones * 0x80)) == 0;
 }
 
 bool
@@ -47,7 +60,13 @@ http_is_value(Str s)
 {
 	for (size_t i = 0; i < s.n; i++)
 	{
-		unsigned char c = (unsigned char) s.p[i];
+		unsigned char c;
+
+		while (s.n - i >= 8 && all_plain(s.p + i))
+			i += 8;
+		if (i == s.n)
+			break;
+		c = (unsigned char) s.p[i];
 
 		if ((c < 0x20 && c != '\t') || c == 0x7f)
 			return false;
@@ -130,11 +149,11 @@ check_unique(Parser *parser, Str name)
 {
 	for (size_t i = 0; i < sizeof(unique_headers) / sizeof(unique_headers[0]); i++)
 	{
-		if (!str_iis(name, unique_headers[i]))
+		if (name.n != unique_headers[i].n || !str_ieq(name, unique_headers[i]))
 			continue;
 		if (parser->seen & (1u << i))
 		{
-			const char *error = arena_printf(parser->arena, "more than one %s header", unique_headers[i]);
+			const char *error = arena_printf(parser->arena, "more than one %s header", unique_headers[i].p);
 
 			return error ? bad(parser, error) : HEAD_NOMEM;
 		}
@@ -273,8 +292,13 @@ find_end(Str bytes, size_t limit, size_t *size, const char **error)
 
 	for (size_t i = 0; i < n; i++)
 	{
-		unsigned char c = (unsigned char) bytes.p[i];
+		unsigned char c;
 
+		while (n - i >= 8 && all_plain(bytes.p + i))
+			i += 8;
+		if (i == n)
+			break;
+		c = (unsigned char) bytes.p[i];
 		if (c >= 0x20 ? c != 0x7f : c == '\t')
 			continue;
 		if (c == '\r' && i + 1 == bytes.n)
