@@ -257,7 +257,7 @@ def standing_write(drill, firstname, while_at_the_api):
     """A write that is at the API while that is done; then its answer comes."""
     sync, c = drill.sync, drill.standby
     c.set(synchronous_standby_names="''")
-    wait_until("no standby is waited for", lambda: create(sync.client, f"{firstname}@example.com").commit == "committed")
+    wait_until("no standby is waited for", lambda: create(sync.client, f"{firstname}{time.monotonic_ns()}@example.com").commit == "committed")
     sync.fake.fault("delay", method="PATCH", delay_ms=1500, delay_after=True)
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(lambda: quiet(lambda: sync.client.patch(f"{CONTACTS}/{drill.late}", {"properties": {"firstname": firstname}})))
