@@ -123,4 +123,5 @@ catalog_read_limits(Catalog *catalog)
 		sync->nlimits = limiter_configure(sync->key, sync->view.name, specs.items, specs.count, sync->sync_reserve,
 										  sync->limits);
 	}
+	limiter_configured();
 }
