@@ -126,4 +126,5 @@ catalog_read_limits(Catalog *catalog)
 	}
 	if (limiter_wants_memory())
 		limit_memory_tell();
+	limiter_configured();
 }

@@ -32,6 +32,7 @@ struct LimitRecord
 static HTAB *handles;
 static LimitRecord *all_handles;
 static int	my_place = -1;
+static bool some_are_new;		/* limits that the file does not know yet */
 
 static LimitRecord *
 handle_for(const LimitKey *key)
@@ -205,7 +206,6 @@ limiter_configure(const uint8_t sync_key[16], const char *sync_name, const RateS
 				  double sync_reserve, LimitRecord *records[RATE_MAX_BUCKETS])
 {
 	int			nrecords = 0;
-	bool		is_new = false;
 
 	registry_attach();
 	for (int i = 0; i < nspecs && nrecords < RATE_MAX_BUCKETS; i++)
@@ -219,12 +219,18 @@ limiter_configure(const uint8_t sync_key[16], const char *sync_name, const RateS
 		memcpy(key.sync, sync_key, sizeof(key.sync));
 		strlcpy(key.bucket, specs[i].bucket, sizeof(key.bucket));
 		records[nrecords++] = configure_bucket(&key, sync_name, picked, npicked, sync_reserve,
-												&is_new);
+												&some_are_new);
 	}
-	/* after a crash, a limit that the file does not know would start empty */
-	if (is_new && my_place >= 0)
-		limiter_save();
 	return nrecords;
+}
+
+/* After a crash, a limit that the file does not know would start empty. */
+void
+limiter_configured(void)
+{
+	if (some_are_new && my_place >= 0)
+		limiter_save();
+	some_are_new = false;
 }
 
 const char *

@@ -37,6 +37,7 @@ extern void limiter_attach(int slot);		/* once per worker, slot as in shared.h; 
  */
 extern int	limiter_configure(const uint8_t sync_key[16], const char *sync_name, const RateSpec *specs, int nspecs,
 							  double sync_reserve, LimitRecord *records[RATE_MAX_BUCKETS]);
+extern void limiter_configured(void);	/* all syncs are: new limits are saved at once, before anybody uses them */
 extern void limiter_forget(const uint8_t sync_key[16]);		/* the sync was dropped; may ereport */
 extern const char *limiter_bucket(const LimitRecord *record);
 

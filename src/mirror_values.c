@@ -8,8 +8,10 @@
 #include "mirror_internal.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "datatype/timestamp.h"
 #include "mb/pg_wchar.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/memutils.h"
@@ -71,6 +73,55 @@ guarded_input(MirrorColumn *column, Str text, Datum *datum, char **error)
 	return ok;
 }
 
+/* The next element of the text that values.c spells: quoted, or NULL; put at *room.  Returns what follows it. */
+static const char *
+next_element(const char *p, char **room, Datum *element, bool *isnull)
+{
+	char	   *value = *room;
+	char	   *to = VARDATA(value);
+
+	*isnull = *p != '"';
+	if (*isnull)
+		return p + 4;
+	for (p++; *p != '"'; p++)
+	{
+		p += *p == '\\';
+		*to++ = *p;
+	}
+	SET_VARSIZE(value, to - value);
+	*element = PointerGetDatum(value);
+	*room = (char *) INTALIGN(to);
+	return p + 1;
+}
+
+/* What array_in would make of values.c's text, which has one form only. */
+static Datum
+text_array(Str text)
+{
+	int			most = 1;
+	int			n = 0;
+	Datum	   *elements;
+	bool	   *nulls;
+	char	   *room;
+	int			lower = 1;
+
+	if (text.n <= 2)
+		return PointerGetDatum(construct_empty_array(TEXTOID));
+	for (size_t i = 0; i < text.n; i++)
+		most += text.p[i] == ',';
+	elements = palloc(sizeof(Datum) * most);
+	nulls = palloc(sizeof(bool) * most);
+	room = palloc_extended(text.n + (Size) most * (VARHDRSZ + ALIGNOF_INT), MCXT_ALLOC_HUGE);
+	for (const char *p = text.p + 1;; p++)
+	{
+		p = next_element(p, &room, &elements[n], &nulls[n]);
+		n++;
+		if (*p != ',')
+			break;
+	}
+	return PointerGetDatum(construct_md_array(elements, nulls, 1, &n, &lower, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
 static Datum
 exact_datum(MirrorColumn *column, ColumnValue *value)
 {
@@ -88,6 +139,8 @@ exact_datum(MirrorColumn *column, ColumnValue *value)
 			return DateADTGetDatum((DateADT) (value->number - UNIX_EPOCH_DAYS));
 		case MIRROR_TIMESTAMPTZ:
 			return TimestampTzGetDatum(value->number - UNIX_EPOCH_DAYS * USECS_PER_DAY);
+		case MIRROR_TEXT_ARRAY:
+			return text_array(value->text);
 		default:
 			return InputFunctionCall(&column->input, (char *) value->text.p, column->ioparam, column->typmod);
 	}

@@ -55,24 +55,54 @@ hubspot_refresh(HubspotDecoder *d)
 	hubspot_change(d, CHANGE_REFRESH_SCHEMA, d->collection, STR_NULL);
 }
 
+static const SchemaField *
+field_at(const SchemaCollection *c, int at, Str name, int *hint)
+{
+	*hint = at + 1 < c->nfields ? at + 1 : 0;
+	return str_is(name, c->fields[at].field) ? &c->fields[at] : NULL;
+}
+
+#define FEW_FIELDS 64			/* looked through from the start sooner than halved */
+
+/* By halves, as the snapshot has its fields in the order of their names' bytes; elsewhere it may miss. */
+static int
+search_field(const SchemaCollection *c, Str name)
+{
+	int			low = 0;
+	int			high = c->nfields;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (str_cmp(str_of(c->fields[middle].field), name) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 /*
- * Types have hundreds of fields and responses name them in about the schema's order, so the
- * search goes on where the last one ended.
+ * Types have hundreds of fields, and responses often name them in the schema's order: first the one after the last
+ * that was found is tried, then, where they are many, the search by halves, and for a name that may be none's all of them.
  */
 static const SchemaField *
 find_field(const SchemaCollection *c, Str name, int *hint)
 {
-	for (int i = 0; c != NULL && name.n > 0 && i < c->nfields; i++)
-	{
-		int			at = *hint + i < c->nfields ? *hint + i : *hint + i - c->nfields;
-		const char *field = c->fields[at].field;
+	const SchemaField *found;
+	int			at;
 
-		if (field[0] == name.p[0] && str_is(name, field))
-		{
-			*hint = at + 1 < c->nfields ? at + 1 : 0;
-			return &c->fields[at];
-		}
-	}
+	if (c == NULL || c->nfields == 0 || name.n == 0)
+		return NULL;
+	if ((found = field_at(c, *hint, name, hint)) != NULL)
+		return found;
+	at = c->nfields > FEW_FIELDS ? search_field(c, name) : c->nfields;
+	if (at < c->nfields && (found = field_at(c, at, name, hint)) != NULL)
+		return found;
+	for (at = 0; at < c->nfields; at++)
+		if (c->fields[at].field[0] == name.p[0] && (found = field_at(c, at, name, hint)) != NULL)
+			return found;
 	return NULL;
 }
 
