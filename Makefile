@@ -21,7 +21,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 
 # Without PostgreSQL's headers only the targets that install them work.
 ifneq ($(PGXS),)
-ifeq ($(filter demo test bench consistency mutations deps,$(MAKECMDGOALS)),)
+ifeq ($(filter demo test bench consistency mutations soak check-asan check-faults deps,$(MAKECMDGOALS)),)
 include $(PGXS)
 endif
 endif
@@ -62,15 +62,16 @@ check-regress: all
 fuzz:
 	@tools/fuzz.sh $(SECONDS)
 
-check-asan: all
-	@tools/check_asan.sh
+# the end-to-end tests under AddressSanitizer and UBSan
+check-asan: deps
+	@tools/as_user.sh tools/check_asan.sh
 
-soak: all
-	@tools/soak.sh
+soak: deps
+	@tools/as_user.sh tools/soak.sh
 
 check-e2e: all
 	@tools/check_e2e.sh
 
 # every action at every fault point
-check-faults:
-	@SEQUIN_FAULTS=all tools/check_faults.sh
+check-faults: deps
+	@SEQUIN_FAULTS=all tools/as_user.sh tools/check_faults.sh

@@ -21,7 +21,7 @@ fi
 chown -R "$user": "$work"
 cd "$work/src"
 env_args=()
-for v in KEEP HUBSPOT_TOKEN AIRTABLE_TOKEN AIRTABLE_BASE WRITE CI QUICK BENCH PYTEST_ARGS OPS SEED KILL TRIES NO_COLOR TERM; do
+for v in KEEP HUBSPOT_TOKEN AIRTABLE_TOKEN AIRTABLE_BASE WRITE CI QUICK BENCH PYTEST_ARGS OPS SEED KILL TRIES SEQUIN_FAULTS NO_COLOR TERM; do
 	[ -z "${!v:-}" ] || env_args+=("$v=${!v}")
 done
 [ "${KEEP:-}" = 1 ] && trap - EXIT

@@ -3,9 +3,10 @@
 #
 # Only the extension is instrumented; the runtime is preloaded into every server process, so that malloc, free and
 # longjmp of PostgreSQL, libmicrohttpd and libcurl are watched too.  The log of every cluster that holds a report is
-# kept in build/asan/reports, and any file there fails the run.  Run as an unprivileged user, after `make all`.
+# kept in build/asan/reports, and any file there fails the run.  Run as an unprivileged user.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+make -s -j2 all || exit 1
 out=$PWD/build/asan; mkdir -p "$out/reports"; rm -f "$out"/reports/*
 pg_config=${PG_CONFIG:-pg_config}
 objects=()

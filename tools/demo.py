@@ -260,7 +260,7 @@ def airtable_story(stage, fakes, base):
 
 def epilogue(stage):
     title("12. Who wrote what, and what it cost")
-    stage.psql("SELECT sync, method, left(path, 58) AS path, status, state FROM sequin.write_log ORDER BY id")
+    stage.psql("SELECT sync, key_label AS who, method, left(path, 50) AS path, status, state FROM sequin.write_log ORDER BY id")
     stage.psql("SELECT * FROM sequin.rate_limit_usage")
 
 

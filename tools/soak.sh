@@ -3,6 +3,7 @@
 # records; takes some minutes.  Run as an unprivileged user.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+make -s -j2 all
 SEQUIN_PREFIX_BIN=$(tools/prefix.sh "$PWD/build/prefix")
 export SEQUIN_PREFIX_BIN PYTHONDONTWRITEBYTECODE=1
 exec /usr/bin/python3 test/soak/soak.py "$@"
