@@ -189,7 +189,7 @@ static void
 note_confirmation(Batch *batch, const TxnError *error)
 {
 	for (int i = 0; i < batch->nfinished; i++)
-		batch->finished[i]->unconfirmed = error->unconfirmed;
+		batch->finished[i]->unconfirmed |= error->unconfirmed;	/* a later round that wrote nothing confirms nothing */
 	if (!error->unconfirmed)
 		return;
 	if (batch->nfinished > 0)

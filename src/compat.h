@@ -1,6 +1,6 @@
 /*
  * compat.h - PostgreSQL version differences.  The code spells the newest API; older ones are
- * shimmed here, each with the version that changed it.
+ * shimmed here, each with the version that changed it.  Only 15 has been built and tested.
  */
 #ifndef SEQUIN_COMPAT_H
 #define SEQUIN_COMPAT_H
@@ -32,14 +32,30 @@
 		rte_->relid = RelationGetRelid(rel); \
 		rte_->relkind = (rel)->rd_rel->relkind; \
 		rte_->rellockmode = AccessShareLock; \
-		executor_range_table((estate), list_make1(rte_)); \
+		executor_range_table((estate), rte_); \
 	} while (0)
-#if PG_VERSION_NUM >= 180000
-#define executor_range_table(estate, list) ExecInitRangeTable((estate), (list), NIL, bms_make_singleton(1))
-#elif PG_VERSION_NUM >= 160000
-#define executor_range_table(estate, list) ExecInitRangeTable((estate), (list), NIL)
+#if PG_VERSION_NUM >= 160000
+#include "parser/parse_relation.h"
+#define executor_range_table(estate, rte) \
+	do { \
+		List	   *perms_ = NIL; \
+		addRTEPermissionInfo(&perms_, (rte)); \
+		executor_range_table_of((estate), list_make1(rte), perms_); \
+	} while (0)
 #else
-#define executor_range_table(estate, list) ExecInitRangeTable((estate), (list))
+#define executor_range_table(estate, rte) ExecInitRangeTable((estate), list_make1(rte))
+#endif
+#if PG_VERSION_NUM >= 180000
+#define executor_range_table_of(estate, list, perms) ExecInitRangeTable((estate), (list), (perms), bms_make_singleton(1))
+#else
+#define executor_range_table_of(estate, list, perms) ExecInitRangeTable((estate), (list), (perms))
+#endif
+
+/* 18: index_beginscan takes a place for statistics. */
+#if PG_VERSION_NUM >= 180000
+#define index_scan_begin(rel, index, snapshot) index_beginscan((rel), (index), (snapshot), NULL, 1, 0)
+#else
+#define index_scan_begin(rel, index, snapshot) index_beginscan((rel), (index), (snapshot), 1, 0)
 #endif
 
 /* 17: getIdentitySequence takes the relation. */

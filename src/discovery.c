@@ -29,7 +29,8 @@ typedef struct Running			/* syncs that are being discovered, or have been */
 {
 	char	   *sync;
 	bool		running;
-	int64		began_at;		/* TimestampTz: the last one */
+	int64		began_at;		/* TimestampTz, shared_now(): the last one */
+	int64		began_wall;		/* the same by the wall clock, as next_attempt_at is */
 	struct Running *next;
 } Running;
 
@@ -159,9 +160,9 @@ mark_ready(void *arg, const char *notes)
 	Errand	   *errand = arg;
 	const char *skipped = errand->conv.notes.p;
 	char	   *text = NULL;
-	Oid			types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID};
-	Datum		args[4];
-	char		nulls[] = {' ', 'n', ' ', ' '};
+	Oid			types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID};
+	Datum		args[5];
+	char		nulls[] = {' ', 'n', ' ', ' ', ' '};
 
 	if (skipped != NULL || notes != NULL)
 		text = psprintf("%s%s%s", skipped ? skipped : "", skipped && notes ? "; " : "", notes ? notes : "");
@@ -170,6 +171,7 @@ mark_ready(void *arg, const char *notes)
 	nulls[1] = text ? ' ' : 'n';
 	args[2] = TimestampTzGetDatum(errand->asked_at);
 	args[3] = Int64GetDatum(schema_interval_us(errand->sync) / 1000);
+	args[4] = TimestampTzGetDatum(make_running(errand->sync->view.name)->began_wall);
 	if (SPI_execute_with_args("INSERT INTO sequin.sync_state AS t (sync, state, last_error, last_error_at, ready_at, attempts, next_attempt_at, checked_at) "
 							  "SELECT s.name, 'ready', $2, CASE WHEN $2 IS NOT NULL THEN pg_catalog.now() END, pg_catalog.now(), 0, "
 							  "  pg_catalog.now() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $4 OPERATOR(pg_catalog./) 1000.0), $3 "
@@ -177,9 +179,9 @@ mark_ready(void *arg, const char *notes)
 							  "ON CONFLICT (sync) DO UPDATE SET state = 'ready', last_error = excluded.last_error, "
 							  "  last_error_at = excluded.last_error_at, ready_at = COALESCE(t.ready_at, excluded.ready_at), "
 							  /* what was changed while we asked wants another look */
-							  "  attempts = 0, checked_at = excluded.checked_at, next_attempt_at = CASE WHEN t.next_attempt_at OPERATOR(pg_catalog.>) $3 "
+							  "  attempts = 0, checked_at = excluded.checked_at, next_attempt_at = CASE WHEN t.next_attempt_at OPERATOR(pg_catalog.>) $5 "
 							  "  AND t.next_attempt_at OPERATOR(pg_catalog.<=) pg_catalog.now() THEN t.next_attempt_at ELSE excluded.next_attempt_at END",
-							  4, types, args, nulls, false, 0) != SPI_OK_INSERT)
+							  5, types, args, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "sequin_proxy: could not record the state of a sync");
 	shared_config_changed();
 }
@@ -223,6 +225,7 @@ start_discovery(Loop *loop, const char *name)
 	if (sync == NULL || r->running)
 		return;
 	r->began_at = shared_now();
+	r->began_wall = GetCurrentTimestamp();
 	errand = errand_create(loop->errands, sync, LIMIT_SYNC, STR_NULL, clock_us() + DISCOVERY_TIMEOUT_US);
 	if (errand == NULL)
 		return;

@@ -231,8 +231,11 @@ journal_polled_row(int64 id, const char *collection, int64 margin_ms)
 	return (JournalPolled) DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
 }
 
-/* Transactions that began so long ago are over; younger ones may yet show ids that are lower than others'. */
-#define JOURNAL_OLDEST_WRITER "15 minutes"
+/*
+ * A writer's transaction lasts no longer, beside commit_timeout for the standby: ids up to that of a row which is
+ * older are all there.  Younger ones may yet be shown below others.
+ */
+#define LONGEST_WRITER_S 60
 #define READ_WHOLE_US (INT64CONST(3600) * 1000 * 1000)
 
 /* No row of this table below this id is an intent, nor will be. */
@@ -245,8 +248,8 @@ static void
 note_adopted(void)
 {
 	Oid			relid = get_relname_relid("write_log", get_namespace_oid("sequin", false));
-	Oid			types[] = {INT8OID};
-	Datum		args[1];
+	Oid			types[] = {INT8OID, INT8OID};
+	Datum		args[2];
 	Datum		first;
 	bool		null;
 
@@ -258,10 +261,12 @@ note_adopted(void)
 	}
 	adopted_of = relid;
 	args[0] = Int64GetDatum(adopted_to);
-	if (SPI_execute_with_args("SELECT COALESCE(pg_catalog.min(id) FILTER (WHERE state OPERATOR(pg_catalog.=) 'intent' OR"
-							  " at OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.-) '" JOURNAL_OLDEST_WRITER "'::pg_catalog.interval)),"
-							  " pg_catalog.max(id) OPERATOR(pg_catalog.+) 1)"
-							  " FROM sequin.write_log WHERE id OPERATOR(pg_catalog.>=) $1", 1, types, args, NULL, false, 0) != SPI_OK_SELECT)
+	args[1] = Int64GetDatum(setting_commit_timeout / 1000 + LONGEST_WRITER_S);
+	if (SPI_execute_with_args("SELECT CASE WHEN x.old IS NOT NULL THEN LEAST(x.intent, x.old OPERATOR(pg_catalog.+) 1) END FROM (SELECT"
+							  " pg_catalog.min(id) FILTER (WHERE state OPERATOR(pg_catalog.=) 'intent') AS intent,"
+							  " pg_catalog.max(id) FILTER (WHERE at OPERATOR(pg_catalog.<=)"
+							  "  (pg_catalog.now() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $2))) AS old"
+							  " FROM sequin.write_log WHERE id OPERATOR(pg_catalog.>=) $1) AS x", 2, types, args, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "sequin_proxy: could not read the journal");
 	first = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
 	if (!null)

@@ -115,6 +115,7 @@ journal_table_open(void)
 	table->estate->es_output_cid = GetCurrentCommandId(true);
 	table->result = makeNode(ResultRelInfo);
 	InitResultRelInfo(table->result, table->rel, 1, NULL, 0);
+	table->estate->es_opened_result_relations = lappend(NIL, table->result);	/* for a trigger of the user's */
 	ExecOpenIndices(table->result, false);
 	table->row = MakeSingleTupleTableSlot(RelationGetDescr(table->rel), &TTSOpsVirtual);
 	AfterTriggerBeginQuery();
@@ -133,6 +134,7 @@ journal_table_close(JournalTable *table)
 	}
 	ExecDropSingleTupleTableSlot(table->row);
 	ExecCloseIndices(table->result);
+	ExecResetTupleTable(table->estate->es_tupleTable, false);
 	FreeExecutorState(table->estate);
 	table_close(table->rel, NoLock);
 	CommandCounterIncrement();	/* what follows in this transaction sees the rows */
@@ -215,7 +217,7 @@ begin_search(JournalTable *table)
 	if (!OidIsValid(index))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("sequin.write_log has no primary key")));
 	table->key = index_open(index, AccessShareLock);
-	table->scan = index_beginscan(table->rel, table->key, GetActiveSnapshot(), 1, 0);
+	table->scan = index_scan_begin(table->rel, table->key, GetActiveSnapshot());
 	table->found = table_slot_create(table->rel, NULL);
 }
 

@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 #include "port/pg_crc32c.h"
 #include "storage/fd.h"
+#include "utils/timestamp.h"
 
 #include "limit_registry.h"
 #include "limiter.h"
@@ -31,6 +32,7 @@
 #define STORE_TEMP STORE_FILE ".tmp"
 #define STORE_MAGIC 0x53514c32
 #define STORE_MAX ((off_t) 256 * 1024 * 1024)
+#define STAMP_AGE_US INT64_C(60000000)		/* so old the file may be at a crash */
 #define CRASH_FULL_US INT64_C(60000000)	/* windows up to this long start full after a crash */
 
 typedef struct StoreHeader
@@ -437,7 +439,8 @@ store_read(void)
 		return;
 	if (sound)
 	{
-		shared_now_at_least(reader.header.stamp);
+		/* Ahead of the wall clock: after a crash the file is up to a save old, so on from what it may have been by then. */
+		shared_now_at_least(reader.header.stamp + (reader.header.stamp > GetCurrentTimestamp() ? STAMP_AGE_US : 0));
 		restore_all(&reader);
 	}
 	else

@@ -1,7 +1,7 @@
 /*
- * listener_direct.c - requests whose body we read, and responses that we write, ourselves: what
- * libmicrohttpd would not read as strictly as we do, what does not fit its memory, and every
- * error of the listener's own.
+ * listener_direct.c - requests that we read, and responses that we write, ourselves: what is there as a
+ * whole when its head is seen (the usual case: no second parse), what libmicrohttpd would not read as
+ * strictly as we do, what does not fit its memory, and every error of the listener's own.
  *
  * Called by the gate.  It reads exactly the bytes of the request (or keeps what it read too much
  * for the next one) and must never block, nor send a header that it did not check.

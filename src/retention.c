@@ -80,7 +80,7 @@ retention_turn(Loop *loop)
 	if (now >= next_us || loop->reload)
 	{
 		if (!txn_run(retention_body, &more, LOCK_MS, &error))
-			ereport(LOG, (errmsg("sequin_proxy: could not delete old rows of sequin.write_log: %s", error.message)));
+			ereport(LOG, (errmsg("sequin_proxy: could not delete old rows of sequin.write_log and sequin.tombstone: %s", error.message)));
 		next_us = now + (more ? MORE_US : INTERVAL_US);
 	}
 	return (int) ((next_us - now) / 1000) + 1;

@@ -95,7 +95,7 @@ settings_define(void)
 							1, 1, SHARED_MAX_WORKERS, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	define_listener();
 	define_upstream();
-	define_time("sequin_proxy.commit_timeout", "Longest wait for a lock on a mirror row or table before a commit is deferred.",
+	define_time("sequin_proxy.commit_timeout", "Longest wait for a lock on a mirror row or table, or for a synchronous standby, before a commit is deferred.",
 				&setting_commit_timeout, 2000, 1);
 	DefineCustomBoolVariable("sequin_proxy.journal", "Write the intent of each mirrored write to sequin.write_log before it is sent.",
 							 NULL, &setting_journal, true, PGC_SIGHUP, 0, NULL, NULL, NULL);

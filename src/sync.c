@@ -81,7 +81,7 @@ sequin_sync_main(Datum arg)
 		pgstat_report_activity(errand_running(loop.errands) > 0 ? STATE_RUNNING : STATE_IDLE,
 							   errand_running(loop.errands) > 0 ? "asking the API" : "waiting for work");
 		txn_report_stats();
-		loop_wait(&loop, wait);
+		loop_wait(&loop, loop_stopping ? 0 : wait);
 	}
 	oauth_finish(&loop);
 	loop_exit(&loop);

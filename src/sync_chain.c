@@ -486,13 +486,16 @@ chain_take(Chain *chain, Errand *errand)
 		chain->apply_due = true;
 }
 
-void
+bool
 chain_apply_due(Chain *chain)
 {
+	bool		parked = chain->parked != NULL;
+
 	if (!chain->apply_due)
-		return;
+		return false;
 	chain->apply_due = false;
 	chain_apply(chain);
+	return parked;
 }
 
 static void

@@ -145,7 +145,8 @@ extern int64 tables_spacing_us(const CatalogSync *sync);
 extern void chain_start(Loop *loop, SyncRun *run, SyncTable *table, ChainJob job, bool wanted);
 extern void chain_cancel(Chain *chain);			/* it ends as soon as it can */
 extern void chain_resume(Chain *chain);			/* its wait is over */
-extern void chain_apply_due(Chain *chain);		/* the page in hand, if it is its turn; may end the chain, and others of its table */
+/* The page in hand, if it is its turn; may end the chain, and others of its table.  True: another page has its turn next. */
+extern bool chain_apply_due(Chain *chain);
 extern void chain_reread(Chain *chain);			/* chain->targets: asks for them, applies them, then goes on */
 
 /* ---- sync_jobs.c ---- */

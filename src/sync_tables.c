@@ -529,19 +529,25 @@ reload_when_moved(Catalog *catalog)
 		reload_us = clock_us() + RELOAD_RETRY_MS * 1000;
 }
 
-/* Of paused syncs and dropped tables too: only there does a cancelled chain see that it is to end. */
-static void
+/*
+ * Of paused syncs and dropped tables too: only there does a cancelled chain see that it is to end.  True: a page that
+ * had come before has its turn next.
+ */
+static bool
 apply_pages(void)
 {
+	bool		more = false;
+
 	for (SyncRun *run = runs; run != NULL; run = run->next)
 	{
 		if (run->feed_chain != NULL)
-			chain_apply_due(run->feed_chain);
+			more |= chain_apply_due(run->feed_chain);
 		for (SyncTable *t = run->tables; t != NULL; t = t->next)
 			for (ChainJob job = 0; job < CHAIN_JOBS; job++)
 				if (t->chains[job] != NULL)
-					chain_apply_due(t->chains[job]);
+					more |= chain_apply_due(t->chains[job]);
 	}
+	return more;
 }
 
 int
@@ -551,7 +557,8 @@ tables_turn(Loop *loop)
 	int64		now = shared_now();
 	int64		next = now + MAX_SLEEP_MS * INT64CONST(1000);
 
-	apply_pages();
+	if (apply_pages())
+		next = now;
 	if (catalog == NULL || !catalog->installed)
 		return -1;
 	reload_when_moved(catalog);

@@ -24,6 +24,7 @@
 #include "utils/timeout.h"
 
 #include "settings.h"
+#include "shared.h"
 #include "txn.h"
 
 #define GUARD_INTERVAL_MS 250
@@ -196,8 +197,11 @@ txn_run(void (*body) (void *arg), void *arg, int lock_timeout_ms, TxnError *erro
 	}
 	PG_END_TRY();
 	hold_cancels();
-	/* a wait for a lock or a standby may have eaten a wake-up that was meant for the loop: one more turn */
-	if (ok && MyLatch != NULL)
+	/*
+	 * A wait for a lock or a standby may have eaten a wake-up that was meant for the loop: one more turn.  A worker whose
+	 * commit waits for a stranger's lock has turns enough, and would only spin.
+	 */
+	if (MyLatch != NULL && (ok || shared_my_slot == SHARED_SYNC_SLOT))
 		SetLatch(MyLatch);
 	LockTimeout = saved_lock_timeout;
 	MemoryContextSwitchTo(cx);

@@ -156,7 +156,7 @@ def growth(samples, what):
 
 def unflat(samples, memory_kb):
     """What grew: plans and snapshots by one or more, descriptors by more than kept connections do, memory by more than that."""
-    most = {"private_kb": memory_kb, "total_kb": memory_kb, "fds": 16, "plans": 1, "snapshots": 1}
+    most = {"private_kb": memory_kb, "total_kb": memory_kb, "fds": 64, "plans": 1, "snapshots": 1}
     return {what: (round(growth(samples, what)[0], 1), [s[1][what] for s in samples]) for what, limit in most.items()
             if growth(samples, what)[0] > limit}
 
