@@ -1,7 +1,7 @@
 """How the durable write scales, one thing at a time: syncs, keys, rows, columns, sizes of bodies, of batches.
 
 Each pair of steps is run in turns on clusters of their own; a step's CPU per request is what tells, since it is
-the least noisy.
+the least noisy.  "body KB" is the API's answer and the request alike; "batch" is batch/create of so many records.
 """
 
 import os

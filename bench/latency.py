@@ -24,32 +24,35 @@ def one_connection(stage, rounds, seconds, note):
 
 
 def in_flight(stage, rounds, seconds, note, connections=1000, delay_ms=150):
+    """Spread over the delay as they begin; connections that begin together would stay together, and queue for each other."""
     port = stage.canned(stage.columns, delay_ms=delay_ms)
-    cluster = stage.cluster(1, True)     # whose memory has not grown yet
-    path, key = add_sync(cluster, f"http://127.0.0.1:{port}")
-    worker = cluster.worker_pids()[0]
-    before = private_kb(worker)
-    most = 0
+    ours = []
+    for workers in (1, 2):
+        cluster = stage.cluster(workers, True)     # whose memory has not grown yet
+        path, key = add_sync(cluster, f"http://127.0.0.1:{port}")
+        pids = cluster.worker_pids()
+        ours.append((f"sequin_proxy, {workers} worker{'s' if workers > 1 else ''}", cluster.proxy_port, path, key, pids, sum(map(private_kb, pids))))
     for r in range(rounds):
-        direct = load.wrk(f"http://127.0.0.1:{port}", "POST", POST, body=BODY, seconds=seconds, connections=connections)
-        note("flight", "direct call", r, {"req/s": direct["requests"] / direct["us"] * 1e6, "p50": direct["p50"] / 1e3, "p99": direct["p99"] / 1e3, "errors": direct["errors"]})
-        got, kb = with_memory(worker, lambda: load.wrk(f"http://127.0.0.1:{cluster.proxy_port}", "POST", path + POST, body=BODY, key=key,
-                                                       seconds=seconds, connections=connections))
-        most = max(most, kb)
-        note("flight", "sequin_proxy", r, {"req/s": got["requests"] / got["us"] * 1e6, "p50": got["p50"] / 1e3, "p99": got["p99"] / 1e3,
-                                           "added p50": (got["p50"] - direct["p50"]) / 1e3, "added p99": (got["p99"] - direct["p99"]) / 1e3,
-                                           "KB per exchange": (most - before) / connections, "errors": got["errors"]})
+        how = {"body": BODY, "seconds": seconds, "connections": connections, "stagger": connections}
+        direct = load.wrk(f"http://127.0.0.1:{port}", "POST", POST, **how)
+        note("flight", "direct call", r, {"req/s": direct["requests"] / direct["us"] * 1e6, "p50": direct["p50"] / 1e3, "p99": direct["p99"] / 1e3,
+                                          "errors": direct["errors"]})
+        for name, proxy_port, path, key, pids, before in ours:
+            got, kb = with_memory(pids, lambda: load.wrk(f"http://127.0.0.1:{proxy_port}", "POST", path + POST, key=key, **how))
+            note("flight", name, r, {"req/s": got["requests"] / got["us"] * 1e6, "p50": got["p50"] / 1e3, "p99": got["p99"] / 1e3,
+                                     "added p50": (got["p50"] - direct["p50"]) / 1e3, "added p99": (got["p99"] - direct["p99"]) / 1e3,
+                                     "KB per exchange": (kb - before) / connections, "errors": got["errors"]})
 
 
-def with_memory(pid, run):
-    """Runs it; returns its result and the most private memory that the process had meanwhile."""
+def with_memory(pids, run):
+    """Runs it; returns its result and the most private memory that the processes had meanwhile."""
     import threading
 
     most, done = [0], threading.Event()
 
     def watch():
         while not done.wait(0.2):
-            most[0] = max(most[0], private_kb(pid))
+            most[0] = max(most[0], sum(map(private_kb, pids)))
 
     thread = threading.Thread(target=watch)
     thread.start()

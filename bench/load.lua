@@ -1,6 +1,8 @@
 -- load.lua - wrk's requests, and its figures as one JSON line.
--- Arguments after --: method, path (%d becomes a number below `spread`), body file or "-", key or "-", spread.
-local method, path, body, headers, spread
+-- Arguments after --: method, path (%d becomes a number below `spread`), body file or "-", key or "-", spread,
+-- stagger: so many first requests begin at random within 150 ms.  Else connections that start together stay so,
+-- where each answer takes the same time.
+local method, path, body, headers, spread, stagger
 
 function init(args)
    method, path, spread = args[1], args[2], tonumber(args[5] or "1")
@@ -14,6 +16,13 @@ function init(args)
    varied = path:find("%%d") ~= nil
    if not varied then fixed = wrk.format(method, path, headers, body) end
    math.randomseed(os.time())
+   stagger = tonumber(args[6] or "0")
+   if stagger > 0 then
+      delay = function()
+         stagger = stagger - 1
+         return stagger >= 0 and math.random(150) or 0
+      end
+   end
 end
 
 function request()

@@ -31,11 +31,11 @@ def cpu_ns(pids):
     return total
 
 
-def wrk(url, method, path, body=None, key=None, spread=1, seconds=2.0, connections=64, timeout=30):
+def wrk(url, method, path, body=None, key=None, spread=1, seconds=2.0, connections=64, timeout=30, stagger=0):
     """One run; seconds may be a fraction."""
     whole = max(1, round(seconds))
     done = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{whole}s", f"--timeout={timeout}s", "-s", os.path.join(HERE, "load.lua"), url,
-                           "--", method, path, body or "-", key or "-", str(spread)], capture_output=True, text=True, check=False)
+                           "--", method, path, body or "-", key or "-", str(spread), str(stagger)], capture_output=True, text=True, check=False)
     line = next((l for l in done.stdout.splitlines() if l.startswith("JSON ")), None)
     if done.returncode != 0 or line is None:
         raise RuntimeError(f"wrk {url}{path}: {done.stdout[-500:]}{done.stderr[-500:]}")
