@@ -8,6 +8,7 @@ import pytest
 
 from cluster import wait_until
 from conftest import HUBSPOT_TOKEN, Sync
+from crowd import Crowd
 from proxy import Client
 
 CONTACTS = "/crm/v3/objects/contacts"
@@ -41,33 +42,23 @@ def api_properties(sync, record_id, kind="contacts"):
     return sync.client.get(f"/crm/v3/objects/{kind}/{record_id}?properties=firstname,lastname,email").json["properties"]
 
 
-class Crowd:
+class Writers(Crowd):
     """Clients that keep writing companies; knows the longest that any of them waited."""
 
     def __init__(self, sync, path=COMPANIES, n=3):
-        self.stop = threading.Event()
+        super().__init__(n)
+        self.sync, self.path = sync, path
         self.worst = 0.0
         self.answers = []
-        self.threads = [threading.Thread(target=self.run, args=(sync, path, i)) for i in range(n)]
 
-    def run(self, sync, path, i):
-        n = 0
+    def run(self, i):
+        sync, path, n = self.sync, self.path, 0
         while not self.stop.is_set():
             n += 1
             began = time.monotonic()
             answer = create(sync, f"crowd{i}x{n}.example.com" if path == COMPANIES else f"crowd{i}x{n}@example.com", path)
             self.worst = max(self.worst, time.monotonic() - began)
             self.answers.append(answer)
-
-    def __enter__(self):
-        for t in self.threads:
-            t.start()
-        return self
-
-    def __exit__(self, *exc):
-        self.stop.set()
-        for t in self.threads:
-            t.join()
 
 
 # ---- group commit ----
@@ -300,7 +291,7 @@ def test_a_locked_row_delays_nobody_else_and_is_resolved_when_the_lock_goes(clus
     made = create(hub, "locked@example.com").json["id"]
     with cluster.connect(autocommit=False) as db:
         db.execute(f'SELECT FROM "{hub.name}".contact WHERE id = %s FOR UPDATE', (made,))
-        with Crowd(hub, CONTACTS) as crowd:
+        with Writers(hub, CONTACTS) as crowd:
             began = time.monotonic()
             a = hub.client.patch(f"{CONTACTS}/{made}", {"properties": {"firstname": "Late"}})
             took = time.monotonic() - began
@@ -344,7 +335,7 @@ def test_a_lock_that_goes_within_the_timeout_is_waited_for(cluster, hub):
 def test_a_locked_table_delays_no_other_table_and_no_read(cluster, hub):
     with cluster.connect(autocommit=False) as db:
         db.execute(f'LOCK TABLE "{hub.name}".contact IN ACCESS EXCLUSIVE MODE')
-        with Crowd(hub) as crowd:
+        with Writers(hub) as crowd:
             answers = at_once([lambda i=i: create(hub, f"tl{i}@example.com") for i in range(12)])
             began = time.monotonic()
             read = hub.client.get(CONTACTS + "?limit=1")

@@ -3,7 +3,6 @@
 import http.client
 import os
 import signal
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +10,7 @@ import pytest
 
 from cluster import Cluster, wait_until
 from conftest import make_sync
+from crowd import Crowd
 
 CONTACTS = "/crm/v3/objects/contacts"
 
@@ -215,17 +215,16 @@ def test_no_transaction_or_snapshot_is_held_while_the_api_is_asked(cluster, hub)
 
 # ---- processes die ----
 
-class Load:
+class Load(Crowd):
     """Clients that create, patch and delete until stopped; knows what was acknowledged."""
 
     def __init__(self, sync, n=6):
+        super().__init__(n)
         self.sync = sync
-        self.stop = threading.Event()
         self.acknowledged = {}        # id -> firstname, None: deleted; only what was `committed`
         self.unknown = set()          # ids whose last write had no answer
         self.count = 0
         self.odd = []
-        self.threads = [threading.Thread(target=self.run, args=(i,)) for i in range(n)]
 
     def ask(self, method, path, data=None):
         try:
@@ -258,16 +257,6 @@ class Load:
                         self.unknown.discard(record)
                         self.acknowledged[record] = None
             self.count += 1
-
-    def __enter__(self):
-        for t in self.threads:
-            t.start()
-        return self
-
-    def __exit__(self, *exc):
-        self.stop.set()
-        for t in self.threads:
-            t.join()
 
 
 def check_nothing_lost(load, sync):

@@ -4,13 +4,13 @@ SEQUIN_LIMIT_SECONDS=60 measures for a minute each, as docs/guarantees.md tells;
 """
 
 import os
-import threading
 import time
 
 import pytest
 
 from cluster import wait_until
 from conftest import make_sync
+from crowd import Crowd
 
 SECONDS = float(os.environ.get("SEQUIN_LIMIT_SECONDS", "3"))
 LEAST = 0.98 if SECONDS >= 30 else 0.93     # a slot more or less is 1 % of a short run
@@ -44,28 +44,17 @@ def is_ours(entry):
     return any(k.lower() == "user-agent" and v == "sequin_proxy/1.0" for k, v in entry["headers"])
 
 
-class Callers:
+class Callers(Crowd):
     """Threads that ask again and again; pause: seconds between the answer and the next question."""
 
     def __init__(self, sync, threads, pause=0.0):
-        self.stop = threading.Event()
-        self.statuses = set()
-        self.threads = [threading.Thread(target=self.run, args=(sync, pause)) for _ in range(threads)]
+        super().__init__(threads)
+        self.sync, self.pause = sync, pause
 
-    def run(self, sync, pause):
+    def run(self, i):
         while not self.stop.is_set():
-            self.statuses.add(sync.client.get(CONTACTS + "?limit=1&proxied=1").status)
-            self.stop.wait(pause)
-
-    def __enter__(self):
-        for t in self.threads:
-            t.start()
-        return self
-
-    def __exit__(self, *exc):
-        self.stop.set()
-        for t in self.threads:
-            t.join()
+            self.sync.client.get(CONTACTS + "?limit=1&proxied=1")
+            self.stop.wait(self.pause)
 
 
 def spend(sync, threads, pause=0.0):

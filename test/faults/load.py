@@ -6,35 +6,25 @@ a hot record is everybody's.  What an API got is told by the stand-in: each requ
 
 import http.client
 import itertools
-import threading
 
 import psycopg
+
+from crowd import Crowd
 
 CONTACTS = "/crm/v3/objects/contacts"
 UNKNOWN = (ConnectionError, http.client.HTTPException, TimeoutError, OSError)
 
 
-class Load:
+class Load(Crowd):
     """`with Load(sync, hot)`: four callers write until the block ends; then `wrong` holds what broke a promise."""
 
     numbers = itertools.count(1)
 
     def __init__(self, sync, hot, callers=4):
+        super().__init__(callers)
         self.sync, self.hot = sync, hot
-        self.stop = threading.Event()
         self.wrong = []
         self.answered = 0
-        self.threads = [threading.Thread(target=self.run, args=(i,)) for i in range(callers)]
-
-    def __enter__(self):
-        for t in self.threads:
-            t.start()
-        return self
-
-    def __exit__(self, *exc):
-        self.stop.set()
-        for t in self.threads:
-            t.join()
 
     def call(self, method, path, properties=None):
         """The answer, or None where the connection broke (a worker died): then nobody promised anything."""
