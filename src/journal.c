@@ -21,7 +21,6 @@
 
 /* Longest time to the next attempt. */
 #define MAX_BACKOFF_S 300
-#define MAX_BACKOFF_TEXT "300"
 
 static const char *const state_names[] = {
 	[JOURNAL_INTENT] = "intent",
@@ -200,7 +199,7 @@ journal_retry_rows(int64 id, JournalState state, const char *error)
 	 */
 	if (SPI_execute_with_args("UPDATE sequin.write_log SET state = $2, error = $3, attempts = attempts OPERATOR(pg_catalog.+) 1, "
 							  "next_attempt_at = CASE WHEN $2 OPERATOR(pg_catalog.=) 'deferred' THEN pg_catalog.now() OPERATOR(pg_catalog.+) "
-							  "  pg_catalog.make_interval(secs => LEAST(" MAX_BACKOFF_TEXT ", pg_catalog.power(2, LEAST(attempts, 12)))) "
+							  "  pg_catalog.make_interval(secs => LEAST(" CppAsString2(MAX_BACKOFF_S) ", pg_catalog.power(2, LEAST(attempts, 12)))) "
 							  "  WHEN $2 OPERATOR(pg_catalog.=) 'resolved' AND status IS NULL AND pg_catalog.now() OPERATOR(pg_catalog.<) (at "
 							  "    OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $4 OPERATOR(pg_catalog./) 500.0)) "
 							  "  THEN at OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $4 OPERATOR(pg_catalog./) 500.0) END, "

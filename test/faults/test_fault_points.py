@@ -10,20 +10,12 @@ import psycopg
 import pytest
 
 from cluster import Cluster, wait_until
-from conftest import make_sync
-from fakes import Fakes
+from conftest import fakes, make_sync     # noqa: F401 (a fixture)
 from hubspot_mirror import Account, typed
 from load import CONTACTS, UNKNOWN, Load, sent_twice
 from points import Arm, cases, in_source
 
 CONFIG = {"sync": True, "poll_interval": "1s", "sweep_interval": "2s"}
-
-
-@pytest.fixture(scope="module")
-def fakes():
-    running = Fakes()
-    yield running
-    running.stop()
 
 
 @pytest.fixture(scope="module")
