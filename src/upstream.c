@@ -1,56 +1,293 @@
 /*
- * upstream.c - the life of an UpstreamCall: start, send, perhaps one retry, end (see upstream.h).
+ * upstream.c - the life of an UpstreamCall: start, send, perhaps one retry, read, end (see upstream.h).
  *
- * Owns the multi handle, the pool of easy handles and every running Transfer.  exchange.c and
- * sync.c (through errands) start calls; done() is called from the reactor's dispatch, outside
- * libcurl's frames.  It must never send a request a second time when bytes of the first may have
- * reached the API (G8), and never touch PostgreSQL.  The process must ignore SIGPIPE, as
- * PostgreSQL's workers do.
+ * Owns the multi handle and every running Transfer.  exchange.c and sync.c (through errands) start
+ * calls; what upstream_start() was given begins in the next dispatch, after everything that has
+ * arrived was seen, and done() is called from there, outside libcurl's frames.  It must never send
+ * a request a second time when bytes of the first may have reached the API (G8), and never touch
+ * PostgreSQL.  The process must ignore SIGPIPE, as PostgreSQL's workers do.
  */
 #include "upstream_internal.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define POOL_MAX 256			/* idle easy handles; one takes about 6 kB */
+/* Connections kept for reuse where the options do not say. */
+#define MAX_IDLE 1024
 
-/* Connections kept for reuse.  libcurl walks them all at each transfer's end, so not without bound. */
-#define MAX_CONNECTIONS 1024L
+/* ---- lists ---- */
 
-static void transfer_finish(Transfer *transfer, UpstreamOutcome outcome, const char *error);
-
-/*
- * Were bytes written?  libcurl counts those of the first write (CURLINFO_REQUEST_SIZE); when that
- * one would have blocked it waits on the connection's socket, which note_use() has seen.  A
- * first write that failed left at most a part of one TLS record, which the API cannot read.
- */
-bool
-transfer_sent(const Transfer *transfer)
+static void
+list_init(TransferList *list)
 {
-	long		size = 0;
-
-	if (!transfer->announced)
-		return false;
-	if (transfer->written)
-		return true;
-	if (curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &size) != CURLE_OK)
-		return true;
-	return size > 0;
+	list->prev = list->next = list;
 }
+
+static void
+list_add(TransferList *list, Transfer *transfer)
+{
+	TransferList *link = &transfer->link;
+
+	link->prev = list->prev;
+	link->next = list;
+	list->prev->next = link;
+	list->prev = link;
+}
+
+static void
+list_remove(Transfer *transfer)
+{
+	transfer->link.prev->next = transfer->link.next;
+	transfer->link.next->prev = transfer->link.prev;
+}
+
+static Transfer *
+list_first(TransferList *list)
+{
+	return list->next != list ? (Transfer *) list->next : NULL;
+}
+
+/* All of from, to the end of to. */
+static void
+list_move(TransferList *from, TransferList *to)
+{
+	if (from->next == from)
+		return;
+	to->prev->next = from->next;
+	from->next->prev = to->prev;
+	from->prev->next = to;
+	to->prev = from->prev;
+	list_init(from);
+}
+
+/* ---- the end ---- */
+
+static void
+fill_result(Transfer *transfer, UpstreamOutcome outcome, const char *error, UpstreamResult *result)
+{
+	Answer	   *answer = &transfer->answer;
+
+	memset(result, 0, offsetof(UpstreamResult, error));
+	result->error[0] = '\0';
+	result->outcome = outcome;
+	result->sent = transfer->sent;
+	result->sent_at_us = result->sent ? transfer->sent_at_us : 0;
+	result->done_at_us = clock_us();
+	if (outcome != UPSTREAM_ANSWERED)
+		snprintf(result->error, sizeof(result->error), "%s", error);
+	else
+	{
+		result->status = answer->status;
+		result->headers = answer->headers;
+		result->nheaders = answer->nheaders;
+		result->body_len = answer->body_len;
+		if (answer->body_len > 0)
+		{
+			result->body = answer->body;
+			answer->body = NULL;
+		}
+	}
+	answer_free(answer);
+}
+
+/* clean: the answer ended where it should, and nothing came after it. */
+static void
+release_connection(Transfer *transfer, bool clean, int64_t now_us)
+{
+	Connection *connection = transfer->connection;
+
+	if (connection == NULL)
+		return;
+	transfer->connection = NULL;
+	if (clean)
+		connection_keep(connection, now_us);
+	else
+		connection_close(connection);
+}
+
+/* The call's owner may free the call, and this transfer with its arena, in done(). */
+static void
+transfer_finish(Transfer *transfer, UpstreamOutcome outcome, const char *error, bool clean)
+{
+	Upstream   *upstream = transfer->upstream;
+	UpstreamCall *call = transfer->call;
+	UpstreamResult result;
+
+	fill_result(transfer, outcome, error, &result);
+	timer_clear(upstream->reactor, &transfer->deadline);
+	release_connection(transfer, clean, result.done_at_us);
+	list_remove(transfer);
+	upstream->in_flight--;
+	call->internal = NULL;
+	call->done(call, &result);
+}
+
+static void
+transfer_fail(Transfer *transfer, UpstreamOutcome outcome, const char *error)
+{
+	char		text[CURL_ERROR_SIZE];
+
+	/* a copy: the text may be the connection's, which is closed before it is told */
+	snprintf(text, sizeof(text), "%s", error);
+	transfer_finish(transfer, outcome, text, false);
+}
+
+/* ---- retry ---- */
+
+static bool
+transfer_connect(Transfer *transfer, int64_t timeout_ms)
+{
+	transfer->connection = connection_open(transfer->upstream, transfer, timeout_ms);
+	return transfer->connection != NULL;
+}
+
+/* Nothing was sent: once more, on a fresh connection, within what is left of the time to connect. */
+static bool
+transfer_retry(Transfer *transfer)
+{
+	Upstream   *upstream = transfer->upstream;
+	int64_t		left_ms = upstream->options.connect_timeout_ms - (clock_us() - transfer->started_at_us) / 1000;
+
+	if (transfer->sent || transfer->retried || left_ms <= 0)
+		return false;
+	transfer->retried = true;
+	timer_clear(upstream->reactor, &transfer->deadline);
+	release_connection(transfer, false, 0);
+	return transfer_connect(transfer, left_ms);
+}
+
+/* The connection failed under it, before or after it was made. */
+static void
+connection_failed(Transfer *transfer, bool worth_retrying)
+{
+	const char *error = "the connection closed before a whole answer came";
+	char		text[CURL_ERROR_SIZE];
+
+	if (transfer->connection->error[0] != '\0')
+		error = transfer->connection->error;
+	/* a copy: a retry that cannot start must still tell the first failure */
+	snprintf(text, sizeof(text), "%s", error);
+	if (worth_retrying && transfer_retry(transfer))
+		return;
+	transfer_fail(transfer, transfer->sent ? UPSTREAM_BROKEN : UPSTREAM_UNREACHABLE, text);
+}
+
+/* ---- reading ---- */
+
+static void
+answer_failed(Transfer *transfer)
+{
+	switch (transfer->answer.fault)
+	{
+		case ANSWER_TOO_LARGE:
+			transfer_fail(transfer, UPSTREAM_TOO_LARGE, "the answer is over the size limit");
+			break;
+		case ANSWER_NOMEM:
+			transfer_fail(transfer, UPSTREAM_BROKEN, "out of memory");
+			break;
+		default:
+			transfer_fail(transfer, UPSTREAM_BROKEN, "the answer is not HTTP/1.1");
+	}
+}
+
+/* An answer before the request was written whole is an answer; the connection has still to be given up. */
+static bool
+may_keep(const Transfer *transfer)
+{
+	/* a HEAD's body may be taken for the beginning of the next request */
+	bool		odd = transfer->answer.no_body && transfer->call->body.n > 0;
+
+	return transfer->out.n == 0 && transfer->rest.n == 0 && !transfer->answer.close && !odd;
+}
+
+static void
+read_failed(Transfer *transfer, bool ended)
+{
+	Answer	   *answer = &transfer->answer;
+
+	if (ended && answer_end(answer))
+		transfer_finish(transfer, UPSTREAM_ANSWERED, NULL, false);
+	else if (ended && (answer->lines > 0 || answer->part_len > 0 || answer->status > 0))
+		transfer_fail(transfer, UPSTREAM_BROKEN, "the connection closed within the answer");
+	else
+		connection_failed(transfer, true);
+}
+
+/* True: there may be more to read at once. */
+static bool
+transfer_read(Transfer *transfer)
+{
+	Upstream   *upstream = transfer->upstream;
+	Connection *connection = transfer->connection;
+	Answer	   *answer = &transfer->answer;
+	size_t		n;
+	size_t		taken;
+	IoResult	io = connection_recv(connection, upstream->buffer, READ_SIZE, &n);
+
+	if (io == IO_BLOCKED)
+		return false;
+	if (io == IO_FAILED || n == 0)
+	{
+		read_failed(transfer, io == IO_DONE);
+		return false;
+	}
+	/* an answer to a request of which nothing was written is to none of ours */
+	if (!transfer->sent)
+	{
+		connection_failed(transfer, true);
+		return false;
+	}
+	taken = answer_feed(answer, upstream->buffer, n);
+	if (answer->fault != ANSWER_FINE)
+		answer_failed(transfer);
+	else if (answer->state == ANSWER_WHOLE)
+		transfer_finish(transfer, UPSTREAM_ANSWERED, NULL, taken == n && may_keep(transfer));
+	else
+		return connection->tls || n == READ_SIZE;	/* TLS: what it has decrypted already wakes nobody */
+	return false;
+}
+
+/* ---- sending ---- */
 
 static void
 deadline_due(void *arg)
 {
 	Transfer   *transfer = arg;
 
-	if (transfer->refusal != NULL)
-		transfer_finish(transfer, UPSTREAM_BROKEN, transfer->refusal);
-	else if (transfer_sent(transfer))
-		transfer_finish(transfer, UPSTREAM_TIMEOUT, "no whole answer in time");
+	if (transfer->sent)
+		transfer_fail(transfer, UPSTREAM_TIMEOUT, "no whole answer in time");
 	else
-		transfer_finish(transfer, UPSTREAM_UNREACHABLE, "the connection did not take the request in time");
+		transfer_fail(transfer, UPSTREAM_UNREACHABLE, "the connection did not take the request in time");
+}
+
+/* False: it has failed. */
+static bool
+transfer_write(Transfer *transfer)
+{
+	Connection *connection = transfer->connection;
+
+	while (transfer->out.n > 0)
+	{
+		size_t		n;
+		IoResult	io = connection_send(connection, transfer->out, &n);
+
+		if (io == IO_FAILED)
+			return false;
+		/* TLS may have written a part of its record, and the rest goes out even as the connection is closed */
+		transfer->sent |= n > 0 || connection->tls;
+		transfer->out = (Str) {transfer->out.p + n, transfer->out.n - n};
+		if (io == IO_BLOCKED)
+			return connection_watch_writes(connection, true);
+		if (transfer->out.n == 0)
+		{
+			transfer->out = transfer->rest;
+			transfer->rest = STR_NULL;
+		}
+	}
+	return connection_watch_writes(connection, false);
 }
 
 /*
@@ -59,358 +296,150 @@ deadline_due(void *arg)
  */
 #define TAKEN_UP_US 15000
 
-/* libcurl has a connection and is about to write the request: for the first time, or again. */
-static int
-before_request(void *clientp, char *primary_ip, char *local_ip, int primary_port, int local_port)
+static void
+announce(Transfer *transfer, bool fresh)
 {
-	Transfer   *transfer = clientp;
+	UpstreamCall *call = transfer->call;
 
-	(void) primary_ip, (void) local_ip, (void) primary_port, (void) local_port;
-	if (transfer->sending && transfer_sent(transfer))
-	{
-		transfer->resend_refused = true;
-		return CURL_PREREQFUNC_ABORT;
-	}
-	transfer->sending = true;
-	transfer->reopened = false;
-	transfer->sent_at_us = clock_us();
-	/* Without memory for it libcurl's own, slightly later timeout ends the call. */
-	(void) timer_set(transfer->upstream->reactor, &transfer->deadline, transfer->sent_at_us + transfer->timeout_us,
-					 deadline_due, transfer);
-	if (!transfer->announced)
-	{
-		transfer->announced = true;
-		transfer->call->seen_at_us = transfer->sent_at_us + (transfer->fresh ? TAKEN_UP_US : 0);
-		if (transfer->call->on_send != NULL)
-			transfer->call->on_send(transfer->call);
-	}
-	return CURL_PREREQFUNC_OK;
+	transfer->announced = true;
+	call->seen_at_us = transfer->sent_at_us + (fresh ? TAKEN_UP_US : 0);
+	if (call->on_send != NULL)
+		call->on_send(call);
 }
 
-static size_t
-on_head(char *p, size_t size, size_t n, void *userp)
-{
-	Transfer   *transfer = userp;
-
-	if (!answer_head_line(&transfer->answer, p, size * n))
-		return 0;
-	/* The body that libcurl would now wait for does not come; see transfer_ended(). */
-	if (transfer->shape == SHAPE_HEAD_BODY && transfer->answer.whole_head)
-		return 0;
-	return size * n;
-}
-
-static size_t
-on_body(char *p, size_t size, size_t n, void *userp)
-{
-	Transfer   *transfer = userp;
-	curl_off_t	declared = -1;
-
-	if (transfer->answer.body == NULL
-		&& curl_easy_getinfo(transfer->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &declared) != CURLE_OK)
-		declared = -1;
-	return answer_body(&transfer->answer, p, size * n, declared) ? size * n : 0;
-}
-
+/*
+ * Writes on.  False: the transfer is over.  A write that fails once something was sent leaves what
+ * the API may have said before it closed, a 413 for instance: from then on it is only read.
+ */
 static bool
-apply_callbacks(Transfer *transfer)
+transfer_push(Transfer *transfer)
 {
-	CURL	   *easy = transfer->easy;
-	bool		ok = sockets_apply(transfer);
-
-	ok &= curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer) == CURLE_OK;
-	ok &= curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error) == CURLE_OK;
-	ok &= curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_request) == CURLE_OK;
-	ok &= curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer) == CURLE_OK;
-	ok &= curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_head) == CURLE_OK;
-	ok &= curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer) == CURLE_OK;
-	ok &= curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK;
-	ok &= curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer) == CURLE_OK;
-	return ok;
-}
-
-static void
-transfer_free(Transfer *transfer)
-{
-	curl_easy_cleanup(transfer->easy);
-	free(transfer);
-}
-
-static Transfer *
-transfer_create(Upstream *upstream)
-{
-	Transfer   *transfer = calloc(1, sizeof(Transfer));
-
-	if (transfer == NULL)
-		return NULL;
-	transfer->upstream = upstream;
-	transfer->generation = upstream->generation;
-	transfer->easy = curl_easy_init();
-	if (transfer->easy == NULL || !upstream_apply_policy(transfer->easy)
-		|| !request_apply_options(transfer, &upstream->options) || !apply_callbacks(transfer))
+	if (transfer_write(transfer))
+		return true;
+	if (!transfer->sent)
 	{
-		transfer_free(transfer);
-		return NULL;
+		connection_failed(transfer, true);
+		return false;
 	}
-	return transfer;
+	transfer->out = transfer->rest = STR_NULL;
+	transfer->answer.close = true;
+	/* without it the next event, which is at hand, would come again and again until the deadline */
+	(void) connection_watch_writes(transfer->connection, false);
+	return true;
 }
 
-static Transfer *
-pool_take(Upstream *upstream)
-{
-	Transfer   *transfer = upstream->idle;
-
-	if (transfer == NULL)
-		return transfer_create(upstream);
-	upstream->idle = transfer->next;
-	upstream->nidle--;
-	return transfer;
-}
-
-/* Handles of older options, and those bent for a retry (generation 0), are not kept. */
+/* The connection is there: the request goes out on it. */
 static void
-pool_give(Upstream *upstream, Transfer *transfer)
-{
-	if (transfer->generation != upstream->generation || upstream->nidle >= POOL_MAX)
-	{
-		transfer_free(transfer);
-		return;
-	}
-	transfer->call = NULL;
-	transfer->next = upstream->idle;
-	upstream->idle = transfer;
-	upstream->nidle++;
-}
-
-static void
-pool_drop(Upstream *upstream)
-{
-	while (upstream->idle != NULL)
-	{
-		Transfer   *transfer = upstream->idle;
-
-		upstream->idle = transfer->next;
-		transfer_free(transfer);
-	}
-	upstream->nidle = 0;
-}
-
-static void
-transfer_link(Upstream *upstream, Transfer *transfer)
-{
-	transfer->list = &upstream->active;
-	transfer->prev = NULL;
-	transfer->next = upstream->active;
-	if (transfer->next != NULL)
-		transfer->next->prev = transfer;
-	upstream->active = transfer;
-	upstream->in_flight++;
-}
-
-static void
-transfer_unlink(Transfer *transfer)
-{
-	if (transfer->prev != NULL)
-		transfer->prev->next = transfer->next;
-	else
-		*transfer->list = transfer->next;
-	if (transfer->next != NULL)
-		transfer->next->prev = transfer->prev;
-	transfer->upstream->in_flight--;
-}
-
-static bool
-transfer_add(Transfer *transfer)
-{
-	transfer->error[0] = '\0';
-	transfer->sending = false;
-	transfer->reopened = false;
-	transfer->written = false;
-	transfer->resend_refused = false;
-	transfer->in_multi = curl_multi_add_handle(transfer->upstream->multi, transfer->easy) == CURLM_OK;
-	return transfer->in_multi;
-}
-
-static bool
-transfer_prepare(Transfer *transfer, UpstreamCall *call)
+transfer_send(Transfer *transfer, bool fresh, int64_t now_us)
 {
 	Upstream   *upstream = transfer->upstream;
 
-	transfer->call = call;
-	transfer->answer = (Answer) {.arena = call->arena, .max_body = upstream->options.max_body};
-	transfer->deadline = (Timer) {0};
-	transfer->timeout_us = upstream->options.timeout_ms * 1000;
-	transfer->started_at_us = clock_us();
-	transfer->sent_at_us = 0;
-	transfer->fresh = false;
-	transfer->announced = false;
-	transfer->retried = false;
-	transfer->refusal = request_refusal(call);
-	/* A refused call ends in the next dispatch, as all calls do. */
-	if (transfer->refusal != NULL)
-		return timer_set(upstream->reactor, &transfer->deadline, transfer->started_at_us, deadline_due, transfer);
-	return request_apply(transfer) && transfer_add(transfer);
+	if (!request_write(transfer, transfer->connection->host)
+		|| !timer_set(upstream->reactor, &transfer->deadline, now_us + transfer->call_timeout_us, deadline_due, transfer))
+	{
+		transfer_fail(transfer, UPSTREAM_UNREACHABLE, "out of memory");
+		return;
+	}
+	transfer->sent_at_us = now_us;
+	if (!transfer->announced)
+		announce(transfer, fresh);
+	(void) transfer_push(transfer);
+}
+
+void
+transfer_ready(Transfer *transfer)
+{
+	if (transfer->out.n > 0 && !transfer_push(transfer))
+		return;
+	while (transfer_read(transfer))
+		;
+}
+
+/* ---- starting ---- */
+
+static void
+transfer_begin(Transfer *transfer)
+{
+	Upstream   *upstream = transfer->upstream;
+	const char *refusal = request_refusal(transfer->call);
+	int64_t		now_us = clock_us();
+
+	list_remove(transfer);
+	list_add(&upstream->running, transfer);
+	if (refusal != NULL)
+	{
+		transfer_fail(transfer, UPSTREAM_BROKEN, refusal);
+		return;
+	}
+	transfer->connection = connection_take(upstream, transfer, now_us);
+	if (transfer->connection != NULL)
+		transfer_send(transfer, false, now_us);
+	else if (!transfer_connect(transfer, upstream->options.connect_timeout_ms))
+		transfer_fail(transfer, UPSTREAM_UNREACHABLE, "out of memory, or the origin is malformed");
+}
+
+/* Those that are there now: what their done() starts comes in the next turn. */
+static void
+start_due(void *arg)
+{
+	Upstream   *upstream = arg;
+	Transfer   *transfer;
+
+	list_move(&upstream->starting, &upstream->beginning);
+	while ((transfer = list_first(&upstream->beginning)) != NULL)
+		transfer_begin(transfer);
 }
 
 bool
 upstream_start(Upstream *upstream, UpstreamCall *call)
 {
-	Transfer   *transfer = pool_take(upstream);
+	Transfer   *transfer = arena_zalloc(call->arena, sizeof(Transfer));
 
 	if (transfer == NULL)
 		return false;
-	if (!transfer_prepare(transfer, call))
-	{
-		transfer_free(transfer);
+	transfer->upstream = upstream;
+	transfer->call = call;
+	transfer->answer.arena = call->arena;
+	transfer->answer.max_body = upstream->options.max_body;
+	transfer->answer.no_body = str_is(call->method, "HEAD");
+	transfer->call_timeout_us = upstream->options.timeout_ms * 1000;
+	transfer->started_at_us = clock_us();
+	if (upstream->start.slot == 0
+		&& !timer_set(upstream->reactor, &upstream->start, transfer->started_at_us, start_due, upstream))
 		return false;
-	}
 	call->internal = transfer;
-	transfer_link(upstream, transfer);
+	list_add(&upstream->starting, transfer);
+	upstream->in_flight++;
 	return true;
 }
 
-static void
-fill_result(Transfer *transfer, UpstreamOutcome outcome, const char *error, UpstreamResult *result)
-{
-	Answer	   *answer = &transfer->answer;
+/* ---- libcurl ---- */
 
-	memset(result, 0, sizeof(*result));
-	result->outcome = outcome;
-	result->sent = transfer_sent(transfer);
-	result->sent_at_us = result->sent ? transfer->sent_at_us : 0;
-	result->done_at_us = clock_us();
-	if (outcome != UPSTREAM_ANSWERED)
-	{
-		snprintf(result->error, sizeof(result->error), "%s", error);
-		free(answer->body);
-	}
+/* What could go better on another connection: not a name that does not resolve, a certificate, a timeout. */
+static bool
+worth_retrying(CURLcode code)
+{
+	return code == CURLE_COULDNT_CONNECT || code == CURLE_SSL_CONNECT_ERROR || code == CURLE_SEND_ERROR
+		|| code == CURLE_RECV_ERROR;
+}
+
+/* libcurl is done with it: connected, or not. */
+static void
+connection_ended(Connection *connection, CURLcode code)
+{
+	Transfer   *transfer = connection->transfer;
+	int64_t		now_us = clock_us();
+
+	if (code == CURLE_OK && connection_opened(connection, now_us))
+		transfer_send(transfer, true, now_us);
+	else if (code == CURLE_OK)
+		transfer_fail(transfer, UPSTREAM_UNREACHABLE, "out of memory");
 	else
 	{
-		result->status = answer->status;
-		result->headers = answer->headers;
-		result->nheaders = answer->nheaders;
-		result->body = answer->body_len > 0 ? answer->body : NULL;
-		result->body_len = answer->body_len;
-		if (answer->body_len == 0)
-			free(answer->body);
+		if (connection->error[0] == '\0')
+			snprintf(connection->error, sizeof(connection->error), "%s", curl_easy_strerror(code));
+		connection_failed(transfer, worth_retrying(code));
 	}
-	answer->body = NULL;
-}
-
-static void
-transfer_remove(Transfer *transfer)
-{
-	if (!transfer->in_multi)
-		return;
-	transfer->in_multi = false;
-	/* Fails only for a handle that is not there or from inside a callback: neither is possible here. */
-	if (curl_multi_remove_handle(transfer->upstream->multi, transfer->easy) != CURLM_OK)
-		transfer->generation = 0;
-}
-
-/* The call's owner may free the call in done(), so the transfer is off it before. */
-static void
-transfer_finish(Transfer *transfer, UpstreamOutcome outcome, const char *error)
-{
-	Upstream   *upstream = transfer->upstream;
-	UpstreamCall *call = transfer->call;
-	UpstreamResult result;
-
-	fill_result(transfer, outcome, error, &result);
-	timer_clear(upstream->reactor, &transfer->deadline);
-	transfer_remove(transfer);
-	transfer_unlink(transfer);
-	call->internal = NULL;
-	pool_give(upstream, transfer);
-	call->done(call, &result);
-}
-
-/* What could go better on a fresh connection: not a name that does not resolve, a certificate, a timeout. */
-static bool
-may_retry(const Transfer *transfer, CURLcode code)
-{
-	switch (code)
-	{
-		case CURLE_COULDNT_CONNECT:
-		case CURLE_SSL_CONNECT_ERROR:
-		case CURLE_SEND_ERROR:
-		case CURLE_RECV_ERROR:
-		case CURLE_GOT_NOTHING:
-			return !transfer->retried;
-		default:
-			return false;
-	}
-}
-
-/* Nothing was sent: once more, on a fresh connection, within what is left of the time to connect. */
-static bool
-transfer_retry(Transfer *transfer)
-{
-	int64_t		left_ms = transfer->upstream->options.connect_timeout_ms
-		- (clock_us() - transfer->started_at_us) / 1000;
-
-	if (left_ms <= 0)
-		return false;
-	timer_clear(transfer->upstream->reactor, &transfer->deadline);
-	transfer_remove(transfer);
-	transfer->retried = true;
-	transfer->generation = 0;	/* the options below are not for the pool */
-	return curl_easy_setopt(transfer->easy, CURLOPT_FRESH_CONNECT, 1L) == CURLE_OK
-		&& curl_easy_setopt(transfer->easy, CURLOPT_CONNECTTIMEOUT_MS, (long) left_ms) == CURLE_OK
-		&& transfer_add(transfer);
-}
-
-static UpstreamOutcome
-failure_outcome(const Transfer *transfer, CURLcode code, bool sent)
-{
-	if (!sent)
-		return UPSTREAM_UNREACHABLE;
-	if (transfer->answer.fault == ANSWER_TOO_LARGE)
-		return UPSTREAM_TOO_LARGE;
-	if (code == CURLE_OPERATION_TIMEDOUT)
-		return UPSTREAM_TIMEOUT;
-	return UPSTREAM_BROKEN;
-}
-
-static const char *
-failure_text(const Transfer *transfer, CURLcode code)
-{
-	switch (transfer->answer.fault)
-	{
-		case ANSWER_TOO_LARGE:
-			return "the answer is over the size limit";
-		case ANSWER_NOT_HTTP:
-			return "the answer is not HTTP/1.1";
-		case ANSWER_NOMEM:
-			return "out of memory";
-		case ANSWER_FINE:
-			break;
-	}
-	if (transfer->resend_refused)
-		return "the connection closed before an answer came";
-	if (code == CURLE_OK)
-		return "the answer ended within its headers";
-	return transfer->error[0] != '\0' ? transfer->error : curl_easy_strerror(code);
-}
-
-/* libcurl is done with it. */
-static void
-transfer_ended(Transfer *transfer, CURLcode code)
-{
-	bool		sent = transfer_sent(transfer);
-	char		text[sizeof(((UpstreamResult *) NULL)->error)];
-
-	if (transfer->answer.whole_head && transfer->answer.fault == ANSWER_FINE
-		&& (code == CURLE_OK || (code == CURLE_WRITE_ERROR && transfer->shape == SHAPE_HEAD_BODY)))
-	{
-		transfer_finish(transfer, UPSTREAM_ANSWERED, NULL);
-		return;
-	}
-	/* a copy: a retry that cannot start must still tell the first failure */
-	snprintf(text, sizeof(text), "%s", failure_text(transfer, code));
-	if (!sent && may_retry(transfer, code) && transfer_retry(transfer))
-		return;
-	transfer_finish(transfer, failure_outcome(transfer, code, sent), text);
 }
 
 static void
@@ -421,29 +450,27 @@ drain_messages(Upstream *upstream)
 
 	while ((message = curl_multi_info_read(upstream->multi, &left)) != NULL)
 	{
-		Transfer   *transfer = NULL;
+		Connection *connection = NULL;
 
 		if (message->msg == CURLMSG_DONE
-			&& curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &transfer) == CURLE_OK)
-			transfer_ended(transfer, message->data.result);
+			&& curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &connection) == CURLE_OK)
+			connection_ended(connection, message->data.result);
 	}
 }
 
-/* Ends every call that runs now; what done() starts meanwhile is left alone. */
+/* Ends every call that is there now; what done() starts meanwhile is left alone. */
 static void
 finish_all(Upstream *upstream, UpstreamOutcome outcome, const char *error)
 {
-	Transfer   *ending = upstream->active;
+	TransferList ending;
+	Transfer   *transfer;
 
-	upstream->active = NULL;
-	for (Transfer *transfer = ending; transfer != NULL; transfer = transfer->next)
-		transfer->list = &ending;
-	while (ending != NULL)
-	{
-		bool		unreachable = outcome == UPSTREAM_BROKEN && !transfer_sent(ending);
-
-		transfer_finish(ending, unreachable ? UPSTREAM_UNREACHABLE : outcome, error);
-	}
+	list_init(&ending);
+	list_move(&upstream->running, &ending);
+	list_move(&upstream->beginning, &ending);
+	list_move(&upstream->starting, &ending);
+	while ((transfer = list_first(&ending)) != NULL)
+		transfer_fail(transfer, outcome == UPSTREAM_BROKEN && !transfer->sent ? UPSTREAM_UNREACHABLE : outcome, error);
 }
 
 void
@@ -459,7 +486,7 @@ upstream_drive(Upstream *upstream, curl_socket_t fd, int events)
 		upstream->signals_blocked = false;
 	}
 	drain_messages(upstream);
-	/* Memory, in practice.  No transfer can be trusted to go on, so none is left waiting. */
+	/* Memory, in practice.  No call can be trusted to go on, so none is left waiting. */
 	if (code != CURLM_OK)
 		finish_all(upstream, UPSTREAM_BROKEN, curl_multi_strerror(code));
 }
@@ -476,6 +503,8 @@ upstream_in_flight(const Upstream *upstream)
 	return upstream->in_flight;
 }
 
+/* ---- the whole ---- */
+
 /* Without memory for the new CA file's name all stays as it was. */
 void
 upstream_set_options(Upstream *upstream, const UpstreamOptions *options)
@@ -487,21 +516,18 @@ upstream_set_options(Upstream *upstream, const UpstreamOptions *options)
 	free((char *) upstream->options.ca_file);
 	upstream->options = *options;
 	upstream->options.ca_file = ca_file;
-	if (++upstream->generation == 0)
-		upstream->generation = 1;	/* 0 is for handles that must not be pooled */
-	pool_drop(upstream);
+	upstream->generation++;		/* busy connections are closed after their exchange */
+	connections_close_idle(upstream);
 }
 
 static bool
 multi_create(Upstream *upstream)
 {
-	int			most = upstream->options.max_kept;
-	long		kept = most > 0 && most < MAX_CONNECTIONS ? most : MAX_CONNECTIONS;
-
 	upstream->multi = curl_multi_init();
 	return upstream->multi != NULL && sockets_install(upstream)
 		&& curl_multi_setopt(upstream->multi, CURLMOPT_PIPELINING, (long) CURLPIPE_NOTHING) == CURLM_OK
-		&& curl_multi_setopt(upstream->multi, CURLMOPT_MAXCONNECTS, kept) == CURLM_OK;
+		/* libcurl keeps what we keep and not less */
+		&& curl_multi_setopt(upstream->multi, CURLMOPT_MAXCONNECTS, LONG_MAX) == CURLM_OK;
 }
 
 Upstream *
@@ -515,8 +541,13 @@ upstream_create(Reactor *reactor, const UpstreamOptions *options)
 	if (upstream == NULL)
 		return NULL;
 	upstream->reactor = reactor;
+	list_init(&upstream->starting);
+	list_init(&upstream->beginning);
+	list_init(&upstream->running);
+	upstream->max_idle = options->max_kept > 0 && options->max_kept < MAX_IDLE ? options->max_kept : MAX_IDLE;
+	upstream->buffer = malloc(READ_SIZE);
 	upstream_set_options(upstream, options);
-	if (upstream->options.ca_file == NULL || !multi_create(upstream))
+	if (upstream->options.ca_file == NULL || upstream->buffer == NULL || !multi_create(upstream))
 	{
 		upstream_destroy(upstream);
 		return NULL;
@@ -531,12 +562,14 @@ upstream_destroy(Upstream *upstream)
 	if (upstream == NULL)
 		return;
 	upstream_cancel_all(upstream);
-	pool_drop(upstream);
-	/* closes the kept connections, through close_socket() */
+	connections_close_idle(upstream);
 	if (upstream->multi != NULL && curl_multi_cleanup(upstream->multi) != CURLM_OK)
 		errno = 0;				/* nothing is left to be done about it */
+	timer_clear(upstream->reactor, &upstream->start);
 	timer_clear(upstream->reactor, &upstream->timer);
+	timer_clear(upstream->reactor, &upstream->expiry);
 	sockets_free(upstream);
 	free((char *) upstream->options.ca_file);
+	free(upstream->buffer);
 	free(upstream);
 }

@@ -1,12 +1,10 @@
 /*
- * upstream.h - libcurl multi: an UpstreamCall in, an UpstreamResult out.  Knows no provider.
+ * upstream.h - connections by libcurl, HTTP/1.1 on them: an UpstreamCall in, an UpstreamResult out.  Knows no provider.
  *
  * Pure C (no postgres.h), driven by the reactor.  Guarantees: verified HTTPS; no redirects,
- * proxies, cookies or netrc; path and query byte for byte (CURLOPT_REQUEST_TARGET); bounded
- * headers and body; HTTP/1.1; and G8: a request whose bytes may have reached the API is never
- * sent again, libcurl's own resend on a dead kept-alive connection included (the pre-request
- * callback aborts a second attempt unless nothing at all was written).  What provably was not
- * sent is tried again once, on a fresh connection.
+ * proxies, cookies or netrc; method, path, query and headers byte for byte; bounded headers and
+ * body; and G8: a request whose bytes may have reached the API is never sent again.  What provably
+ * was not sent is tried again once, on a fresh connection.
  * Signals are blocked around calls that may start libcurl's resolver thread.
  */
 #ifndef SEQUIN_UPSTREAM_H
@@ -46,7 +44,7 @@ typedef struct UpstreamResult
 	int			nheaders;
 	char	   *body;			/* malloc'd, NUL-terminated; owned by the receiver (free); NULL when empty */
 	size_t		body_len;
-	char		error[256];		/* libcurl's words, for the message; never a header or body */
+	char		error[256];		/* libcurl's, the system's or our words, for the message; never a header or body */
 	int64_t		sent_at_us;		/* monotonic: just before the first byte was written; 0: never */
 	int64_t		done_at_us;
 } UpstreamResult;

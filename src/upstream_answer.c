@@ -1,10 +1,12 @@
 /*
- * upstream_answer.c - the answer's head and body, collected within bounds.
+ * upstream_answer.c - an answer's bytes, as they come, to its status, headers and body, within bounds.
  *
  * Owns the growing of an Answer: header slices in the call's arena, the body in malloc'd memory
- * that goes to the call's owner.  Called from libcurl's write callbacks only; knows no libcurl, so
- * that it can be tested and fuzzed alone.  libcurl reads heads leniently, this file does not: what
- * it lets through can be written to a caller without becoming something else.
+ * that goes to the call's owner, and the decision where an answer ends (RFC 9112 6.3).  Called by
+ * upstream.c with whatever a connection gave; knows neither sockets nor libcurl, so that it is
+ * tested and fuzzed alone.  Lenient where programs agree (a bare LF ends a line), strict where two
+ * readers could see different answers: what it lets through can be written to a caller without
+ * becoming something else, and a connection is kept only when the end was certain.
  */
 #include "upstream_internal.h"
 
@@ -49,6 +51,7 @@ status_line(Answer *answer, Str line)
 	if (p[9] < '1' || p[9] > '9' || !is_digit(p[10]) || !is_digit(p[11]) || (line.n > 12 && p[12] != ' '))
 		return stop(answer, ANSWER_NOT_HTTP);
 	answer->status = (p[9] - '0') * 100 + (p[10] - '0') * 10 + (p[11] - '0');
+	answer->old = p[7] == '0';
 	return true;
 }
 
@@ -91,7 +94,7 @@ folded_line(Answer *answer, Str line)
 	return true;
 }
 
-/* libcurl reads "5x" as 5 and an absurd number as "until the end": either way a cut body would pass for whole. */
+/* "5x" is not 5, and two lengths are none: a cut body would pass for whole. */
 static bool
 length_header(Answer *answer, Str value)
 {
@@ -112,6 +115,53 @@ length_header(Answer *answer, Str value)
 	return true;
 }
 
+/* We send no TE, so that chunked, once, is all that an API may use. */
+static bool
+coding_header(Answer *answer, Str value)
+{
+	if (str_iis(value, "identity"))
+		return true;
+	if (!str_iis(value, "chunked") || answer->chunked)
+		return stop(answer, ANSWER_NOT_HTTP);
+	answer->chunked = true;
+	return true;
+}
+
+static void
+connection_header(Answer *answer, Str value)
+{
+	while (value.n > 0)
+	{
+		const char *comma = memchr(value.p, ',', value.n);
+		size_t		n = comma != NULL ? (size_t) (comma - value.p) : value.n;
+		Str			option = trim((Str) {value.p, n});
+
+		answer->close |= str_iis(option, "close");
+		answer->keep |= str_iis(option, "keep-alive");
+		n += comma != NULL;
+		value = (Str) {value.p + n, value.n - n};
+	}
+}
+
+/* What decides about this answer's end and its connection's. */
+static bool
+framing_header(Answer *answer, Str name, Str value)
+{
+	switch (name.n)
+	{
+		case 10:
+			if (str_iis(name, "Connection"))
+				connection_header(answer, value);
+			return true;
+		case 14:
+			return !str_iis(name, "Content-Length") || length_header(answer, value);
+		case 17:
+			return !str_iis(name, "Transfer-Encoding") || coding_header(answer, value);
+		default:
+			return true;
+	}
+}
+
 static bool
 header_line(Answer *answer, Str line)
 {
@@ -127,7 +177,7 @@ header_line(Answer *answer, Str line)
 	/* A header that cannot be spelled safely to the caller is dropped; the answer stays. */
 	if (!http_is_token(name) || !http_is_value(value))
 		return true;
-	if (str_iis(name, "Content-Length") && !length_header(answer, value))
+	if (!framing_header(answer, name, value))
 		return false;
 	if (!reserve_header(answer))
 		return false;
@@ -140,39 +190,62 @@ header_line(Answer *answer, Str line)
 	return true;
 }
 
-/* The blank line: an interim answer (1xx) is forgotten, any other was the one. */
+/* An interim answer (1xx) is forgotten. */
 static bool
-head_end(Answer *answer)
+interim_end(Answer *answer)
 {
 	if (answer->status == 101)
 		return stop(answer, ANSWER_NOT_HTTP);	/* we never ask for an upgrade */
-	answer->whole_head = answer->status >= 200;
+	answer->nheaders = 0;
+	answer->has_length = answer->chunked = false;
+	answer->status = 0;
 	answer->lines = 0;
 	answer->head_bytes = 0;
-	if (!answer->whole_head)
-	{
-		answer->nheaders = 0;
-		answer->has_length = false;
-		answer->status = 0;
-	}
 	return true;
 }
 
-bool
-answer_head_line(Answer *answer, const char *p, size_t n)
+/* The final answer's blank line: where does its body end?  RFC 9112 6.3. */
+static bool
+head_end(Answer *answer)
 {
-	Str			line = {p, n};
+	if (answer->status < 200)
+		return interim_end(answer);
+	if (answer->old)
+		answer->close |= !answer->keep || answer->chunked;
+	if (answer->no_body || answer->status == 204 || answer->status == 304)
+		answer->state = ANSWER_WHOLE;
+	else if (answer->chunked)
+	{
+		answer->state = ANSWER_CHUNKS;
+		answer->close |= answer->has_length;	/* one of the two is wrong: this far, and no further */
+		answer->has_length = false;
+	}
+	else if (!answer->has_length)
+	{
+		answer->state = ANSWER_UNTIL_END;
+		answer->close = true;
+	}
+	else if ((uint64_t) answer->length > answer->max_body)
+		return stop(answer, ANSWER_TOO_LARGE);
+	else
+		answer->state = answer->length > 0 ? ANSWER_LENGTH : ANSWER_WHOLE;
+	return true;
+}
 
+/* One line as it came, its line end included.  False: stop; fault says why. */
+static bool
+head_line(Answer *answer, Str line)
+{
+	bool		first = answer->lines == 0;
+
+	answer->head_bytes += line.n;
 	if (line.n > 0 && line.p[line.n - 1] == '\n')
 		line.n--;
 	if (line.n > 0 && line.p[line.n - 1] == '\r')
 		line.n--;
-	answer->head_bytes += n;
 	if (answer->head_bytes > ANSWER_MAX_HEAD || (line.n > 0 && ++answer->lines > ANSWER_MAX_LINES + 1))
 		return stop(answer, ANSWER_TOO_LARGE);
-	if (answer->whole_head)
-		return true;			/* trailers: bounded, dropped */
-	if (answer->lines <= 1 && line.n > 0)
+	if (first)
 		return status_line(answer, line);
 	if (line.n == 0)
 		return head_end(answer);
@@ -181,28 +254,68 @@ answer_head_line(Answer *answer, const char *p, size_t n)
 	return header_line(answer, line);
 }
 
+/* Keeps the start of a line whose end has not come yet. */
+static bool
+keep_part(Answer *answer, const char *p, size_t n)
+{
+	char	   *part;
+
+	if (answer->part_len + n + answer->head_bytes > ANSWER_MAX_HEAD)
+		return stop(answer, ANSWER_TOO_LARGE);
+	part = realloc(answer->part, answer->part_len + n);
+	if (part == NULL)
+		return stop(answer, ANSWER_NOMEM);
+	memcpy(part + answer->part_len, p, n);
+	answer->part = part;
+	answer->part_len += n;
+	return true;
+}
+
+/* How many bytes went into the next line; its fault is seen by answer_feed(). */
 static size_t
-body_capacity(const Answer *answer, size_t need, int64_t declared)
+feed_line(Answer *answer, const char *p, size_t n)
+{
+	const char *end = memchr(p, '\n', n);
+	size_t		taken = end != NULL ? (size_t) (end - p) + 1 : n;
+	Str			line = {p, taken};
+
+	/* other protocols need not ever end their first line */
+	if (answer->lines == 0 && answer->part_len == 0 && *p != 'H')
+	{
+		answer->fault = ANSWER_NOT_HTTP;
+		return n;
+	}
+	if (end == NULL || answer->part_len > 0)
+	{
+		if (!keep_part(answer, p, taken) || end == NULL)
+			return taken;
+		line = (Str) {answer->part, answer->part_len};
+		answer->part_len = 0;
+	}
+	(void) head_line(answer, line);
+	return taken;
+}
+
+static size_t
+body_capacity(const Answer *answer, size_t need)
 {
 	size_t		cap = answer->body_cap ? answer->body_cap * 2 : BODY_FIRST;
 
-	if (answer->body == NULL && declared >= 0)
-		cap = declared < BODY_TRUST ? (size_t) declared : BODY_TRUST;
+	if (answer->body == NULL && answer->has_length)
+		cap = answer->length < BODY_TRUST ? (size_t) answer->length : BODY_TRUST;
 	if (cap > answer->max_body)
 		cap = answer->max_body;
 	return cap < need ? need : cap;
 }
 
-bool
-answer_body(Answer *answer, const char *p, size_t n, int64_t declared)
+static bool
+add_body(Answer *answer, const char *p, size_t n)
 {
-	if (declared > 0 && (uint64_t) declared > answer->max_body)
-		return stop(answer, ANSWER_TOO_LARGE);
 	if (n > answer->max_body - answer->body_len)
 		return stop(answer, ANSWER_TOO_LARGE);
 	if (answer->body_len + n > answer->body_cap)
 	{
-		size_t		cap = body_capacity(answer, answer->body_len + n, declared);
+		size_t		cap = body_capacity(answer, answer->body_len + n);
 		char	   *body = cap < SIZE_MAX ? realloc(answer->body, cap + 1) : NULL;
 
 		if (body == NULL)
@@ -210,12 +323,88 @@ answer_body(Answer *answer, const char *p, size_t n, int64_t declared)
 		answer->body = body;
 		answer->body_cap = cap;
 	}
-	if (n > 0)
-		memcpy(answer->body + answer->body_len, p, n);
+	memcpy(answer->body + answer->body_len, p, n);
 	answer->body_len += n;
-	if (answer->body != NULL)
-		answer->body[answer->body_len] = '\0';
+	answer->body[answer->body_len] = '\0';
 	return true;
+}
+
+static size_t
+feed_length(Answer *answer, const char *p, size_t n)
+{
+	size_t		left = (size_t) answer->length - answer->body_len;
+
+	if (n >= left)
+	{
+		n = left;
+		answer->state = ANSWER_WHOLE;
+	}
+	(void) add_body(answer, p, n);
+	return n;
+}
+
+static size_t
+feed_chunks(Answer *answer, const char *p, size_t n)
+{
+	Str			in = {p, n};
+	Str			data;
+	ChunkedResult result;
+
+	while ((result = chunked_next(&answer->chunks, &in, &data)) == CHUNKED_DATA)
+		if (!add_body(answer, data.p, data.n))
+			return n;
+	if (result == CHUNKED_BAD)
+		answer->fault = ANSWER_NOT_HTTP;
+	else if (result == CHUNKED_END)
+		answer->state = ANSWER_WHOLE;
+	return n - in.n;
+}
+
+size_t
+answer_feed(Answer *answer, const char *p, size_t n)
+{
+	size_t		taken = 0;
+
+	while (taken < n && answer->fault == ANSWER_FINE && answer->state != ANSWER_WHOLE)
+	{
+		const char *at = p + taken;
+		size_t		left = n - taken;
+
+		switch (answer->state)
+		{
+			case ANSWER_HEAD:
+				taken += feed_line(answer, at, left);
+				break;
+			case ANSWER_LENGTH:
+				taken += feed_length(answer, at, left);
+				break;
+			case ANSWER_CHUNKS:
+				taken += feed_chunks(answer, at, left);
+				break;
+			case ANSWER_UNTIL_END:
+				(void) add_body(answer, at, left);
+				return n;
+			case ANSWER_WHOLE:
+				break;
+		}
+	}
+	return taken;
+}
+
+bool
+answer_end(Answer *answer)
+{
+	if (answer->state == ANSWER_UNTIL_END && answer->fault == ANSWER_FINE)
+		answer->state = ANSWER_WHOLE;
+	return answer->state == ANSWER_WHOLE;
+}
+
+void
+answer_free(Answer *answer)
+{
+	free(answer->part);
+	free(answer->body);
+	answer->part = answer->body = NULL;
 }
 
 Str

@@ -1,23 +1,24 @@
 /*
- * upstream_request.c - the security policy of every request, and an UpstreamCall as libcurl options.
+ * upstream_request.c - the security policy of every connection, and an UpstreamCall as bytes.
  *
- * Owns what libcurl is told: upstream_apply_policy() is the whole security posture on one screen
- * and is applied once to each handle; request_apply() sets what differs from call to call, and
- * only that, since options cost time.  Called by upstream.c only.  It must never let a caller's
- * bytes decide framing or add a header line, and never copy a body.
+ * Owns what libcurl is told (request_apply_policy() is the whole security posture on one screen)
+ * and the spelling of a request: HTTP/1.1, the caller's target and headers byte for byte, framing
+ * ours.  Called by upstream.c and upstream_connection.c only.  It must never let a caller's bytes
+ * decide framing or add a header line, and never copy a large body.
  */
 #include "upstream_internal.h"
 
-/* OpenSSL writes one TLS record (at most this much) per libcurl write: see transfer_sent(). */
-#define ONE_TLS_RECORD 16384L
+#include <stdio.h>
+#include <stdlib.h>
 
 #define DNS_CACHE_SECONDS 60L
 #define CA_CACHE_SECONDS 300L		/* a replaced CA file is noticed within this */
-#define IDLE_SECONDS 25L			/* below what APIs and load balancers allow (30 s and more) */
-#define LIFETIME_SECONDS 600L		/* so that new certificates and addresses are noticed */
+
+/* Head and body up to this size are one write: one TLS record, and usually one packet. */
+#define ONE_WRITE 16384
 
 bool
-upstream_apply_policy(CURL *easy)
+request_apply_policy(CURL *easy, const UpstreamOptions *options, int64_t connect_timeout_ms)
 {
 	bool		ok = true;
 
@@ -28,31 +29,20 @@ upstream_apply_policy(CURL *easy)
 	POLICY(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	POLICY(CURLOPT_CAPATH, NULL);	/* one file of authorities; with a directory beside it libcurl parses it per connection */
 	POLICY(CURLOPT_CA_CACHE_TIMEOUT, CA_CACHE_SECONDS);
+	if (options->ca_file != NULL && options->ca_file[0] != '\0')
+		POLICY(CURLOPT_CAINFO, options->ca_file);
 	POLICY(CURLOPT_PROTOCOLS_STR, "http,https");
-	POLICY(CURLOPT_REDIR_PROTOCOLS_STR, "https");
-	POLICY(CURLOPT_FOLLOWLOCATION, 0L);
 	POLICY(CURLOPT_PROXY, "");	/* "" and not NULL: NULL would heed http_proxy in the environment */
 	POLICY(CURLOPT_NOPROXY, "*");
 	POLICY(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
 	POLICY(CURLOPT_DNS_CACHE_TIMEOUT, DNS_CACHE_SECONDS);
-	POLICY(CURLOPT_MAXAGE_CONN, IDLE_SECONDS);
-	POLICY(CURLOPT_MAXLIFETIME_CONN, LIFETIME_SECONDS);
-	/* what we bring along: nothing but the call's own */
+	/* a connection and nothing on it: no request, redirect, cookie, netrc or user agent of libcurl's; HTTP/1.1 by ALPN */
+	POLICY(CURLOPT_CONNECT_ONLY, 1L);
 	POLICY(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
-	POLICY(CURLOPT_UNRESTRICTED_AUTH, 0L);
-	POLICY(CURLOPT_COOKIEFILE, NULL);
-	POLICY(CURLOPT_ACCEPT_ENCODING, NULL);
-	POLICY(CURLOPT_USERAGENT, NULL);
-	POLICY(CURLOPT_AUTOREFERER, 0L);
-	/* how it is spelled: HTTP/1.1, byte for byte, both ways */
 	POLICY(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
-	POLICY(CURLOPT_HTTP09_ALLOWED, 0L);
-	POLICY(CURLOPT_PATH_AS_IS, 1L);
-	POLICY(CURLOPT_HTTP_CONTENT_DECODING, 0L);
-	POLICY(CURLOPT_FAILONERROR, 0L);
-	POLICY(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	POLICY(CURLOPT_TCP_NODELAY, 1L);
-	POLICY(CURLOPT_UPLOAD_BUFFERSIZE, ONE_TLS_RECORD);
+	POLICY(CURLOPT_BUFFERSIZE, 16384L);	/* the most that curl_easy_recv() gives: a TLS record; held while it connects */
+	POLICY(CURLOPT_CONNECTTIMEOUT_MS, (long) connect_timeout_ms);
 	/* how it behaves in this process: no signals, no waiting for a hung resolver, no output */
 	POLICY(CURLOPT_NOSIGNAL, 1L);
 	POLICY(CURLOPT_QUICK_EXIT, 1L);
@@ -62,22 +52,7 @@ upstream_apply_policy(CURL *easy)
 	return ok;
 }
 
-bool
-request_apply_options(Transfer *transfer, const UpstreamOptions *options)
-{
-	CURL	   *easy = transfer->easy;
-	bool		ok = true;
-
-	/* The whole is timed by transfer->deadline; libcurl's own limit is a belt behind it. */
-	ok &= curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) options->connect_timeout_ms) == CURLE_OK;
-	ok &= curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS,
-						   (long) (options->connect_timeout_ms + options->timeout_ms + 1000)) == CURLE_OK;
-	if (options->ca_file != NULL && options->ca_file[0] != '\0')
-		ok &= curl_easy_setopt(easy, CURLOPT_CAINFO, options->ca_file) == CURLE_OK;
-	return ok;
-}
-
-/* Framing and connection are libcurl's: a second opinion in a header would be request smuggling. */
+/* Framing and connection are ours: a second opinion in a header would be request smuggling. */
 static bool
 is_framing(Str name)
 {
@@ -109,8 +84,8 @@ request_refusal(const UpstreamCall *call)
 {
 	if (!str_starts(call->origin, "https://") && !str_starts(call->origin, "http://"))
 		return "the origin is not an http(s) URL";
-	if (call->origin.n >= sizeof(((Transfer *) NULL)->origin) || memchr(call->origin.p, '\0', call->origin.n) != NULL)
-		return "the origin is too long or malformed";
+	if (memchr(call->origin.p, '\0', call->origin.n) != NULL)
+		return "the origin is malformed";
 	if (!http_is_token(call->method))
 		return "the method is not a token";
 	if (!is_target(call->target))
@@ -125,13 +100,42 @@ request_refusal(const UpstreamCall *call)
 	return NULL;
 }
 
-/* The tail of every header list: without a value these keep libcurl from adding its own. */
-static char no_accept[] = "Accept:";
-static char no_content_type[] = "Content-Type:";
-static char no_expect[] = "Expect:";
-static struct curl_slist no_defaults[3] = {
-	{no_accept, &no_defaults[1]}, {no_content_type, &no_defaults[2]}, {no_expect, NULL}
-};
+/* As libcurl itself would spell it: the port only where it is not the scheme's own. */
+char *
+request_host(const char *origin)
+{
+	CURLU	   *url = curl_url();
+	char	   *host = NULL;
+	char	   *port = NULL;
+	char	   *value = NULL;
+	size_t		size;
+
+	if (url != NULL && curl_url_set(url, CURLUPART_URL, origin, CURLU_DISALLOW_USER) == CURLUE_OK
+		&& curl_url_get(url, CURLUPART_HOST, &host, 0) == CURLUE_OK)
+	{
+		/* CURLUE_NO_PORT, in effect, leaves NULL */
+		if (curl_url_get(url, CURLUPART_PORT, &port, CURLU_NO_DEFAULT_PORT) != CURLUE_OK)
+			port = NULL;
+		size = strlen(host) + (port != NULL ? strlen(port) : 0) + 2;
+		value = malloc(size);
+		if (value != NULL)
+			snprintf(value, size, "%s%s%s", host, port != NULL ? ":" : "", port != NULL ? port : "");
+	}
+	curl_free(host);
+	curl_free(port);
+	curl_url_cleanup(url);
+	return value;
+}
+
+/* A method whose meaning includes content says so even when there is none (RFC 9110 8.6). */
+static bool
+has_length(const UpstreamCall *call)
+{
+	if (str_is(call->method, "HEAD"))
+		return call->body.n > 0;
+	return call->body.p != NULL || str_is(call->method, "POST") || str_is(call->method, "PUT")
+		|| str_is(call->method, "PATCH");
+}
 
 static char *
 put(char *to, Str s)
@@ -141,126 +145,63 @@ put(char *to, Str s)
 	return to + s.n;
 }
 
-/* "Name: value", or "Name;", which is libcurl's spelling of a header without a value. */
 static char *
-put_header(char *to, const HttpHeader *header)
+put_header(char *to, Str name, Str value)
 {
-	to = put(to, header->name);
-	if (header->value.n > 0)
-		to = put(put(to, STR_LIT(": ")), header->value);
-	else
-		*to++ = ';';
-	*to++ = '\0';
-	return to;
+	to = put(put(to, name), STR_LIT(":"));
+	if (value.n > 0)
+		to = put(put(to, STR_LIT(" ")), value);
+	return put(to, STR_LIT("\r\n"));
 }
 
-/* libcurl's list, in one piece of the arena; NULL: out of memory. */
-static struct curl_slist *
-header_list(UpstreamCall *call)
+/* At least as long as the head becomes; 64: " HTTP/1.1", "Host: ", "Content-Length: " and a number, line ends. */
+static size_t
+head_size(const UpstreamCall *call, Str host)
 {
-	size_t		nodes = sizeof(struct curl_slist) * (size_t) call->nheaders;
-	size_t		text = 0;
-	struct curl_slist *list;
-	char	   *to;
+	size_t		size = call->method.n + call->target.n + host.n + 64;
 
-	if (call->nheaders == 0)
-		return no_defaults;
 	for (int i = 0; i < call->nheaders; i++)
-		text += call->headers[i].name.n + call->headers[i].value.n + 3;
-	list = arena_alloc(call->arena, nodes + text);
-	if (list == NULL)
-		return NULL;
-	to = (char *) list + nodes;
+		size += call->headers[i].name.n + call->headers[i].value.n + 4;
+	return size;
+}
+
+static char *
+put_head(char *to, const UpstreamCall *call, Str host)
+{
+	to = put(put(to, call->method), STR_LIT(" "));
+	to = put(put(to, call->target), STR_LIT(" HTTP/1.1\r\n"));
+	to = put_header(to, STR_LIT("Host"), host);
 	for (int i = 0; i < call->nheaders; i++)
+		to = put_header(to, call->headers[i].name, call->headers[i].value);
+	if (has_length(call))
 	{
-		list[i].data = to;
-		list[i].next = i + 1 < call->nheaders ? &list[i + 1] : no_defaults;
-		to = put_header(to, &call->headers[i]);
+		char		length[24];
+		int			n = snprintf(length, sizeof(length), "%zu", call->body.n);
+
+		to = put_header(to, STR_LIT("Content-Length"), (Str) {length, (size_t) n});
 	}
-	return list;
-}
-
-/* A method whose meaning includes content says so even when there is none (RFC 9110 8.6). */
-static RequestShape
-request_shape(const UpstreamCall *call)
-{
-	if (str_is(call->method, "HEAD"))
-		return call->body.n > 0 ? SHAPE_HEAD_BODY : SHAPE_HEAD;
-	if (call->body.p != NULL)
-		return SHAPE_BODY;
-	if (str_is(call->method, "POST") || str_is(call->method, "PUT") || str_is(call->method, "PATCH"))
-		return SHAPE_BODY;
-	return SHAPE_PLAIN;
-}
-
-static bool
-apply_body(Transfer *transfer)
-{
-	CURL	   *easy = transfer->easy;
-	Str			body = transfer->call->body;
-	bool		ok = true;
-
-	/* the length first: libcurl must never measure the body itself */
-	ok &= curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) body.n) == CURLE_OK;
-	ok &= curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body.n > 0 ? body.p : "") == CURLE_OK;
-	return ok;
-}
-
-static bool
-apply_shape(Transfer *transfer, RequestShape shape)
-{
-	CURL	   *easy = transfer->easy;
-	bool		body = shape == SHAPE_BODY || shape == SHAPE_HEAD_BODY;
-	bool		ok = true;
-
-	if (shape != transfer->shape)
-	{
-		transfer->shape = SHAPE_UNSET;	/* until all went well */
-		ok &= curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L) == CURLE_OK;	/* from wherever it was */
-		if (shape == SHAPE_HEAD)
-			ok &= curl_easy_setopt(easy, CURLOPT_NOBODY, 1L) == CURLE_OK;
-		else if (body)
-			ok &= curl_easy_setopt(easy, CURLOPT_POST, 1L) == CURLE_OK;
-	}
-	if (body)
-		ok &= apply_body(transfer);
-	if (ok)
-		transfer->shape = shape;
-	return ok;
-}
-
-/* Sets a string option when it differs from what the handle has; remembered holds size bytes. */
-static bool
-apply_text(Transfer *transfer, CURLoption option, Str value, char *remembered, size_t size)
-{
-	char	   *text;
-
-	if (value.n < size && str_is(value, remembered))
-		return true;
-	text = arena_cstr(transfer->call->arena, value);
-	remembered[0] = '\0';
-	if (text == NULL || curl_easy_setopt(transfer->easy, option, text) != CURLE_OK)
-		return false;
-	if (value.n < size)
-		memcpy(remembered, text, value.n + 1);
-	return true;
+	return put(to, STR_LIT("\r\n"));
 }
 
 bool
-request_apply(Transfer *transfer)
+request_write(Transfer *transfer, const char *host_cstr)
 {
 	UpstreamCall *call = transfer->call;
-	CURL	   *easy = transfer->easy;
-	struct curl_slist *headers = header_list(call);
-	char	   *target = arena_cstr(call->arena, call->target);
+	Str			host = str_of(host_cstr);
+	Str			body = call->body;
+	size_t		size = head_size(call, host);
+	size_t		first = size < ONE_WRITE ? ONE_WRITE - size : 0;
+	char	   *p;
+	char	   *to;
 
-	if (headers == NULL || target == NULL)
+	if (first > body.n)
+		first = body.n;
+	p = arena_alloc(call->arena, size + first);
+	if (p == NULL)
 		return false;
-	if (!apply_text(transfer, CURLOPT_URL, call->origin, transfer->origin, sizeof(transfer->origin)))
-		return false;
-	if (!apply_text(transfer, CURLOPT_CUSTOMREQUEST, call->method, transfer->method, sizeof(transfer->method)))
-		return false;
-	return apply_shape(transfer, request_shape(call))
-		&& curl_easy_setopt(easy, CURLOPT_REQUEST_TARGET, target) == CURLE_OK
-		&& curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers) == CURLE_OK;
+	to = put_head(p, call, host);
+	to = put(to, (Str) {body.p, first});
+	transfer->out = (Str) {p, (size_t) (to - p)};
+	transfer->rest = (Str) {first < body.n ? body.p + first : NULL, body.n - first};
+	return true;
 }

@@ -1,17 +1,14 @@
 /*
- * upstream_socket.c - libcurl's sockets and its timer on the reactor.
+ * upstream_socket.c - libcurl's sockets and its timer on the reactor, while it connects.
  *
- * Owns one Socket for each descriptor that libcurl wants watched.  libcurl takes its socket out of
- * the poll set after every transfer and adds it for the next; here a connection stays registered
- * between transfers, which saves two system calls per request and shows at once when the API
- * closes an idle connection (or speaks out of turn): it is then shut down, so that libcurl finds
- * it dead and does not send a request into it.  Only a connection that has carried a request is
- * kept so: libcurl closes others (attempts to connect, its resolver's pipes) without telling us.
- * The callbacks here run inside libcurl and must never call it back.
+ * Owns one Socket for each descriptor that libcurl wants watched: attempts to connect, handshakes,
+ * its resolver's pipes.  A connection that is made is upstream_connection.c's and watched there.
+ * libcurl closes some descriptors without telling, so that each is looked up again by its number
+ * and a stale one is found out when the number is used anew.  The callbacks here run inside
+ * libcurl and must never call it back.
  */
 #include "upstream_internal.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -23,9 +20,7 @@ struct Socket
 	Upstream   *upstream;
 	Watch	   *watch;			/* NULL: not registered */
 	uint32_t	registered;		/* events */
-	uint32_t	wanted;			/* events; 0: no transfer uses it */
 	int			fd;
-	bool		kept;			/* a connection in use: stays registered until close_socket() */
 };
 
 static Socket *
@@ -70,26 +65,13 @@ socket_forget(Socket *sock)
 	free(sock);
 }
 
-/*
- * Nobody waits for this connection, yet something is there: its end, or bytes that would be taken
- * for the next request's answer.  Drained, because libcurl calls a connection with unread bytes alive.
- */
-static void
-socket_retire(Socket *sock)
+void
+sockets_forget(Upstream *upstream, int fd)
 {
-	char		junk[4096];
-	ssize_t		n;
-	int			reads = 0;
+	Socket	   *sock = socket_find(upstream, fd);
 
-	do
-		n = recv(sock->fd, junk, sizeof(junk), MSG_DONTWAIT);
-	while (n > 0 && ++reads < 64);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR) && reads == 0)
-		return;					/* a transfer that has just ended has read it */
-	if (shutdown(sock->fd, SHUT_RDWR) != 0)
-		errno = 0;				/* already reset by the peer: as good */
-	reactor_unwatch(sock->upstream->reactor, sock->watch);
-	sock->watch = NULL;
+	if (sock != NULL)
+		socket_forget(sock);
 }
 
 static void
@@ -98,11 +80,6 @@ socket_ready(void *arg, uint32_t events)
 	Socket	   *sock = arg;
 	int			what = 0;
 
-	if (sock->wanted == 0)
-	{
-		socket_retire(sock);
-		return;
-	}
 	if (events & EPOLLIN)
 		what |= CURL_CSELECT_IN;
 	if (events & EPOLLOUT)
@@ -130,104 +107,40 @@ socket_register(Socket *sock, uint32_t events)
 	return sock->watch != NULL;
 }
 
-static void
-socket_unwanted(Socket *sock)
-{
-	sock->wanted = 0;
-	if (!sock->kept)
-		socket_forget(sock);
-	else if (sock->watch != NULL && sock->registered != EPOLLIN)
-		(void) socket_register(sock, EPOLLIN);	/* or an idle, writable socket would keep the loop busy */
-}
-
-static bool
-is_connection(int fd)
-{
-	int			domain = AF_UNSPEC;
-	socklen_t	size = sizeof(domain);
-
-	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && (domain == AF_INET || domain == AF_INET6);
-}
-
-/*
- * After the pre-request callback, and as long as libcurl has not begun to connect anew, this is the
- * call's connection.  libcurl tells only what changes, so a removal may be the first we hear of it;
- * it also tells that of attempts to connect which it has already closed.
- */
-static void
-note_use(CURL *easy, Socket *sock, bool waits)
-{
-	Transfer   *transfer = NULL;
-
-	if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer) != CURLE_OK || transfer == NULL)
-		return;
-	if (!transfer->sending || transfer->reopened)
-		return;
-	if (waits)
-		transfer->written = true;
-	if (!sock->kept)
-		sock->kept = is_connection(sock->fd);
-}
-
 static int
 on_socket(CURL *easy, curl_socket_t fd, int what, void *userp, void *socketp)
 {
 	Upstream   *upstream = userp;
-	Socket	   *sock = what == CURL_POLL_REMOVE ? socket_find(upstream, fd) : socket_make(upstream, fd);
+	Socket	   *sock;
 
-	(void) socketp;
-	if (sock == NULL)
-		return 0;				/* nothing to remove; or no memory: see socket_register() */
-	note_use(easy, sock, what != CURL_POLL_REMOVE);
+	(void) easy, (void) socketp;
 	if (what == CURL_POLL_REMOVE)
 	{
-		socket_unwanted(sock);
+		sockets_forget(upstream, fd);
 		return 0;
 	}
-	sock->wanted = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
-	(void) socket_register(sock, sock->wanted);
+	sock = socket_make(upstream, fd);
+	if (sock != NULL)			/* no memory: see socket_register() */
+		(void) socket_register(sock, (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0));
 	return 0;
 }
 
-/*
- * libcurl opens another connection while a call is being sent: its silent resend has begun.  It
- * ends here, before anything reaches the API, when the first attempt may have (G8).
- */
 static curl_socket_t
 open_socket(void *clientp, curlsocktype purpose, struct curl_sockaddr *address)
 {
-	Transfer   *transfer = clientp;
-	Socket	   *sock;
-	int			fd;
+	int			fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 
 	(void) purpose;
-	transfer->fresh = true;
-	if (transfer->sending)
-	{
-		if (transfer_sent(transfer))
-		{
-			transfer->resend_refused = true;
-			return CURL_SOCKET_BAD;
-		}
-		transfer->reopened = true;
-	}
-	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 	if (fd < 0)
 		return CURL_SOCKET_BAD;
-	sock = socket_find(transfer->upstream, fd);
-	if (sock != NULL)
-		socket_forget(sock);	/* of one that was closed behind our back */
+	sockets_forget(clientp, fd);	/* one that was closed behind our back */
 	return fd;
 }
 
 static int
 close_socket(void *clientp, curl_socket_t fd)
 {
-	Upstream   *upstream = clientp;
-	Socket	   *sock = socket_find(upstream, fd);
-
-	if (sock != NULL)
-		socket_forget(sock);
+	sockets_forget(clientp, fd);
 	return close(fd);
 }
 
@@ -279,17 +192,18 @@ sockets_install(Upstream *upstream)
 }
 
 bool
-sockets_apply(Transfer *transfer)
+sockets_apply(Connection *connection)
 {
-	CURL	   *easy = transfer->easy;
+	CURL	   *easy = connection->easy;
+	Upstream   *upstream = connection->upstream;
 	bool		ok = true;
 
 	ok &= curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket) == CURLE_OK;
-	ok &= curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer) == CURLE_OK;
+	ok &= curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, upstream) == CURLE_OK;
 	ok &= curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket) == CURLE_OK;
-	ok &= curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, transfer->upstream) == CURLE_OK;
+	ok &= curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, upstream) == CURLE_OK;
 	ok &= curl_easy_setopt(easy, CURLOPT_RESOLVER_START_FUNCTION, before_resolver) == CURLE_OK;
-	ok &= curl_easy_setopt(easy, CURLOPT_RESOLVER_START_DATA, transfer->upstream) == CURLE_OK;
+	ok &= curl_easy_setopt(easy, CURLOPT_RESOLVER_START_DATA, upstream) == CURLE_OK;
 	return ok;
 }
 

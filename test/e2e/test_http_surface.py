@@ -300,7 +300,7 @@ def test_checks_run_in_the_contract_s_order(api):
     (b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n", "upstream_protocol_error"),
     (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nzz\r\n", "upstream_protocol_error"),
     (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\nabc", "upstream_response_too_large"),
-    (b"HTTP/1.1 200 OK\r\nX-Big: " + b"x" * 400000 + b"\r\n\r\n", "upstream_protocol_error"),
+    (b"HTTP/1.1 200 OK\r\nX-Big: " + b"x" * 400000 + b"\r\n\r\n", "upstream_response_too_large"),
     (b"HTTP/1.1 200 OK\r\n" + b"X-Many: y\r\n" * 30000 + b"\r\n", "upstream_response_too_large")], ids=range(9))
 def test_an_answer_that_is_no_whole_http_is_a_502_and_sent(api, answer, code):
     error = own_error(down(api, answer), 502, code, sent=True)

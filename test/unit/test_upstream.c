@@ -1,4 +1,4 @@
-// SRC: src/upstream.c src/upstream_socket.c src/upstream_request.c src/upstream_answer.c src/reactor.c src/arena.c src/http_head.c  LIBS: -lcurl -lssl -lcrypto -lpthread
+// SRC: src/upstream.c src/upstream_connection.c src/upstream_socket.c src/upstream_request.c src/upstream_answer.c src/reactor.c src/arena.c src/http_head.c src/http_chunked.c  LIBS: -lcurl -lssl -lcrypto -lpthread
 /*
  * test_upstream.c - what goes up and what comes down: bytes, framing, limits, outcomes.
  */
@@ -301,7 +301,8 @@ test_limits(void)
 	expect_repeated("HTTP/1.1 200 OK\r\n\r\n", "0123456789abcdef", 65537, "", UPSTREAM_TOO_LARGE, "an undeclared body over the limit is too large");
 	expect_repeated("HTTP/1.1 200 OK\r\n\r\n", "0123456789abcdef", 65536, "", UPSTREAM_ANSWERED, "an undeclared body of the limit is taken");
 	expect_repeated("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "10\r\n0123456789abcdef\r\n", 65537, "0\r\n\r\n", UPSTREAM_TOO_LARGE, "a chunked body over the limit is too large");
-	expect_repeated("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n", "A: b\r\n", 1000, "\r\n", UPSTREAM_TOO_LARGE, "endless trailers are too large");
+	expect_repeated("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n", "A: b\r\n", 1000, "\r\n", UPSTREAM_ANSWERED, "trailers of 6 kB are taken");
+	expect_repeated("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n", "A: b\r\n", 100000, "\r\n", UPSTREAM_BROKEN, "endless trailers are broken");
 }
 
 static void

@@ -1,4 +1,4 @@
-// SRC: src/upstream.c src/upstream_socket.c src/upstream_request.c src/upstream_answer.c src/reactor.c src/arena.c src/http_head.c  LIBS: -lcurl -lssl -lcrypto -lpthread -ldl
+// SRC: src/upstream.c src/upstream_connection.c src/upstream_socket.c src/upstream_request.c src/upstream_answer.c src/reactor.c src/arena.c src/http_head.c src/http_chunked.c  LIBS: -lcurl -lssl -lcrypto -lpthread -ldl
 /*
  * test_upstream_life.c - connections, deadlines, cancellation, names, and G8: never sent twice.
  */
@@ -10,7 +10,23 @@
 
 #define OK_2 "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
-/* ---- what libcurl gets in place of send() and getaddrinfo() ---- */
+/* ---- what upstream and libcurl get in place of send(), getaddrinfo() and clock_gettime() ---- */
+
+static _Atomic int64_t ahead_s;		/* the monotonic clock's, of the time that has passed; only ever forward */
+
+int
+clock_gettime(clockid_t id, struct timespec *now)
+{
+	static int	(*real) (clockid_t, struct timespec *);
+
+	if (real == NULL)
+		real = (int (*) (clockid_t, struct timespec *)) dlsym(RTLD_NEXT, "clock_gettime");
+	if (real(id, now) != 0)
+		return -1;
+	if (id == CLOCK_MONOTONIC)
+		now->tv_sec += ahead_s;
+	return 0;
+}
 
 static pthread_t loop_thread;
 static int	fail_send_with;		/* the loop's next send() fails with this errno; 0: none */
@@ -288,6 +304,106 @@ test_idle_connections(void)
 	idle_case(speak_out_of_turn, false, 0, "nor when the loop has not yet noticed");
 }
 
+/* The clock moves on by so much; then one more call. */
+static void
+later(Server *server, int seconds, int connections, const char *what)
+{
+	Try		   *try;
+
+	ahead_s += seconds;
+	try = try_run(server, "GET", "/", NULL);
+	check(try_answered(try, 200, "hi") && server->connections == connections, what);
+	try_free(try);
+}
+
+static void
+test_age(void)
+{
+	Server	   *server = server_start(keep_alive, NULL);
+
+	later(server, 0, 1, "a first call opens a connection");
+	later(server, 24, 1, "after 24 idle seconds it is used again");
+	later(server, 26, 2, "after 26 it is not");
+	ahead_s += 26;
+	for (int i = 0; i < 100 && server->open > 0; i++)
+		turn(10);
+	check(server->open == 0, "and nobody need ask for it to be closed");
+	later(server, 0, 3, "a connection in steady use");
+	for (int i = 0; i < 29; i++)
+		later(server, 20, 3, "... is kept");
+	later(server, 21, 4, "... for ten minutes");
+	server_stop(server);
+}
+
+/* Two calls at once to each of n origins, of which one connection each may stay open. */
+static void
+test_pool_bound(void)
+{
+	UpstreamOptions small = options;
+	Upstream   *all = upstream;
+	Server	   *servers[3];
+	Try		   *tries[6];
+	int			open = 0;
+
+	small.max_kept = 3;
+	upstream = upstream_create(reactor, &small);
+	for (int i = 0; i < 3; i++)
+		servers[i] = server_start(keep_alive, NULL);
+	for (int i = 0; i < 6; i++)
+		try_start(tries[i] = try_new(servers[i / 2]->origin, "GET", "/", NULL));
+	for (int i = 0; i < 6; i++)
+	{
+		try_wait(tries[i]);
+		if (!try_answered(tries[i], 200, "hi"))
+			check(false, "each is answered");
+		try_free(tries[i]);
+	}
+	wait_ms(50);
+	for (int i = 0; i < 3; i++)
+		open += servers[i]->open;
+	check(open == 3, "no more idle connections are kept than max_kept");
+	upstream_destroy(upstream);
+	upstream = all;
+	for (int i = 0; i < 3; i++)
+		server_stop(servers[i]);
+}
+
+/* Reads the head, then answers; with n > 0 the rest stays unread and the connection goes. */
+static bool early_close;
+
+static void
+answer_early(Conn *conn)
+{
+	while (conn_read(conn) && strstr(conn->in, "\r\n\r\n") == NULL)
+		;
+	says(conn, "HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno");
+	if (!early_close)
+		while (conn->server->requests == 0)	/* until the test has seen the answer */
+			usleep(10000);
+}
+
+static void
+test_early_answer(bool closes, const char *what)
+{
+	Server	   *server;
+	size_t		size = 30 * 1000 * 1000;
+	char	   *body = malloc(size + 1);
+	Try		   *try;
+
+	memset(body, 'x', size);
+	body[size] = '\0';
+	early_close = closes;
+	server = server_start(answer_early, NULL);
+	try = try_run(server, "POST", "/", body);
+	server->requests = 1;
+	check(try_answered(try, 413, "no") || (closes && try_failed(try, UPSTREAM_BROKEN, true)), what);
+	try_free(try);
+	wait_ms(50);
+	check(server->open == 0 && server->connections == 1, "... and its connection, with half a request on it, is closed");
+	free(body);
+	server_stop(server);
+}
+
 static void
 test_deadlines(void)
 {
@@ -545,6 +661,10 @@ main(void)
 	test_blocked_first_write();
 	test_failed_write();
 	test_idle_connections();
+	test_age();
+	test_pool_bound();
+	test_early_answer(false, "an answer that comes while the body is still being sent is the answer");
+	test_early_answer(true, "so it is, or a broken connection, when the API hangs up with it");
 	test_deadlines();
 	test_unreachable();
 	test_hung_resolver();

@@ -1,4 +1,4 @@
-// SRC: src/upstream.c src/upstream_socket.c src/upstream_request.c src/upstream_answer.c src/reactor.c src/arena.c src/http_head.c  LIBS: -lcurl -lssl -lcrypto -lpthread
+// SRC: src/upstream.c src/upstream_connection.c src/upstream_socket.c src/upstream_request.c src/upstream_answer.c src/reactor.c src/arena.c src/http_head.c src/http_chunked.c  LIBS: -lcurl -lssl -lcrypto -lpthread
 /*
  * test_upstream_tls.c - whom we trust, and G8 through TLS.  Certificates are made with openssl(1).
  */
