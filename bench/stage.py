@@ -173,8 +173,9 @@ def backends(cluster):
 
 
 def private_kb(pid):
+    """Heap and stack.  Not Private_*, which counts a page of shared_buffers for the one process that has touched it so far."""
     with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
-        return sum(int(line.split()[1]) for line in f if line.startswith(("Private_Clean", "Private_Dirty")))
+        return sum(int(line.split()[1]) for line in f if line.startswith("Anonymous:"))
 
 
 def fdatasync_us(directory, n=200):
