@@ -108,6 +108,21 @@ def test_a_batch_of_new_properties_are_columns(hub):
     assert [columns[f"p{n}"] for n in range(7)] == ["text", "boolean", "ARRAY", "date", "timestamp with time zone", "text", "jsonb"]
 
 
+def test_a_row_of_many_short_values_is_stored_whole_and_a_long_text_apart(sync_of):
+    sync = sync_of(tables=["contacts"])
+    names = [f"wide_{i:03}" for i in range(100)]
+    inputs = [{"name": name, "label": name, "groupName": "information", "type": "string", "fieldType": "text"} for name in names]
+    committed(sync.client.post("/crm/v3/properties/contacts/batch/create", {"inputs": inputs}), 201)
+
+    def apart():
+        return sync.cluster.one(f"SELECT pg_relation_size(reltoastrelid) FROM pg_class WHERE oid = '{sync.name}.contact'::regclass")
+
+    make(sync, **{name: f"{name} has thirty characters" for name in names})
+    assert apart() == 0
+    make(sync, firstname="".join(chr(0x4e00 + i * 7919 % 20000) for i in range(9000)))
+    assert apart() > 0
+
+
 def test_an_archived_property_keeps_its_column(hub, cluster):
     body = {"name": "brief", "label": "Brief", "type": "string", "fieldType": "text", "groupName": "information"}
     committed(hub.client.post("/crm/v3/properties/contacts", body), 201)
