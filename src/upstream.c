@@ -234,12 +234,6 @@ transfer_read(Transfer *transfer)
 		read_failed(transfer, io == IO_DONE);
 		return false;
 	}
-	/* an answer to a request of which nothing was written is to none of ours */
-	if (!transfer->sent)
-	{
-		connection_failed(transfer, true);
-		return false;
-	}
 	taken = answer_feed(answer, upstream->buffer, n);
 	if (answer->fault != ANSWER_FINE)
 		answer_failed(transfer);
@@ -346,12 +340,27 @@ transfer_send(Transfer *transfer, bool fresh, int64_t now_us)
 	(void) transfer_push(transfer);
 }
 
+/* Of this request nothing is written yet: what the API says now, its end included, is no answer to it. */
+static bool
+spoke_first(Transfer *transfer)
+{
+	char		byte;
+	size_t		n;
+
+	if (connection_recv(transfer->connection, &byte, 1, &n) == IO_BLOCKED)
+		return false;
+	connection_failed(transfer, true);
+	return true;
+}
+
 void
 transfer_ready(Transfer *transfer)
 {
+	if (!transfer->sent && spoke_first(transfer))
+		return;
 	if (transfer->out.n > 0 && !transfer_push(transfer))
 		return;
-	while (transfer_read(transfer))
+	while (transfer->sent && transfer_read(transfer))
 		;
 }
 
@@ -510,12 +519,16 @@ void
 upstream_set_options(Upstream *upstream, const UpstreamOptions *options)
 {
 	char	   *ca_file = strdup(options->ca_file != NULL ? options->ca_file : "");
+	bool		distrusted = upstream->options.ca_file != NULL && ca_file != NULL
+		&& strcmp(ca_file, upstream->options.ca_file) != 0;
 
 	if (ca_file == NULL)
 		return;
 	free((char *) upstream->options.ca_file);
 	upstream->options = *options;
 	upstream->options.ca_file = ca_file;
+	if (!distrusted)
+		return;
 	upstream->generation++;		/* busy connections are closed after their exchange */
 	connections_close_idle(upstream);
 }

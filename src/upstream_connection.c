@@ -7,7 +7,7 @@
  * curl_easy_send().  A connection stays registered with the reactor between exchanges: the API's
  * closing it (or speaking out of turn) is seen before the next request would be written into it.
  * Called by upstream.c only, outside libcurl's frames.  It must never give an idle connection to
- * another origin, nor one of older options to anybody.
+ * another origin, nor one that was trusted by another CA file to anybody.
  */
 #include "upstream_internal.h"
 

@@ -92,7 +92,7 @@ struct Connection				/* malloc'd; opened for a transfer, then busy or idle, clos
 	int			fd;
 	bool		tls;
 	bool		attached;		/* libcurl knows it to be in use: see connection_send() */
-	uint32_t	generation;		/* of the options that it was made with */
+	uint32_t	generation;		/* of trust, when it was opened */
 	uint32_t	hash;			/* of the origin */
 	int64_t		opened_at_us;
 	int64_t		idle_at_us;
@@ -136,7 +136,7 @@ struct Upstream
 	Reactor    *reactor;
 	CURLM	   *multi;
 	UpstreamOptions options;	/* ca_file is ours */
-	uint32_t	generation;		/* moves with the options */
+	uint32_t	generation;		/* of trust: moves with the CA file */
 	TransferList starting;		/* in the order of upstream_start(); nothing has happened for them yet */
 	TransferList beginning;		/* those of them that this turn begins */
 	TransferList running;

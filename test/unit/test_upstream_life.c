@@ -127,6 +127,46 @@ speak_out_of_turn(Conn *conn)
 }
 
 static void
+one_each(Conn *conn)
+{
+	if (hear(conn))
+		says(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi");
+}
+
+static atomic_bool says_wrong;
+
+static void
+says_wrong_once(Conn *conn)
+{
+	if (!hear(conn))
+		return;
+	says(conn, OK_2);
+	if (conn->nth == 1)
+	{
+		while (!says_wrong)
+			usleep(1000);
+		says(conn, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong");
+	}
+	while (hear(conn))
+		says(conn, OK_2);
+}
+
+/* These go on as if the connection could be used again. */
+static void
+says_close(Conn *conn)
+{
+	while (hear(conn))
+		says(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi");
+}
+
+static void
+says_too_much(Conn *conn)
+{
+	while (hear(conn))
+		says(conn, OK_2 "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong");
+}
+
+static void
 never_answer(Conn *conn)
 {
 	while (hear(conn))
@@ -292,8 +332,11 @@ test_idle_connections(void)
 	Server	   *server = server_start(keep_alive, NULL);
 
 	for (int i = 0; i < 20; i++)
+	{
 		try_free(try_run(server, i % 2 ? "POST" : "GET", "/", i % 2 ? "x" : NULL));
-	check(server->connections == 1 && server->requests == 20, "twenty calls in a row use one connection");
+		upstream_set_options(upstream, &options);
+	}
+	check(server->connections == 1 && server->requests == 20, "twenty calls in a row use one connection, and a reload between them leaves it");
 	server_stop(server);
 	wait_ms(50);
 	idle_case(answer_and_close, false, 100, "after the API closed an idle connection the next call uses a fresh one");
@@ -302,6 +345,84 @@ test_idle_connections(void)
 	idle_case(answer_and_close, true, 0, "so it does when the loop has not yet noticed");
 	idle_case(speak_out_of_turn, false, 150, "bytes on an idle connection never answer the next call");
 	idle_case(speak_out_of_turn, false, 0, "nor when the loop has not yet noticed");
+}
+
+static void
+not_again(Script script, const char *method, const char *body, const char *answer, const char *what)
+{
+	Server	   *server = server_start(script, NULL);
+	Try		   *first = try_run(server, method, "/1", body);
+	Try		   *second = try_run(server, "GET", "/2", NULL);
+
+	check(try_answered(first, 200, answer) && try_answered(second, 200, "hi") && server->connections == 2, what);
+	try_free(first);
+	try_free(second);
+	server_stop(server);
+}
+
+static void
+answer_head(Conn *conn)
+{
+	while (hear(conn))
+		says(conn, strncmp(conn->server->last, "HEAD", 4) == 0 ? "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" : OK_2);
+}
+
+static void
+test_not_again(void)
+{
+	not_again(says_close, "POST", "x", "hi", "a connection of which the API says that it closes is not used again");
+	not_again(says_too_much, "POST", "x", "hi", "nor one with bytes behind the answer");
+	not_again(answer_head, "HEAD", "x", "", "nor one that a HEAD with a body went over");
+}
+
+#define NAMES 400
+
+/* More origins than the pool has buckets, at one address: each has its own connection and its own Host. */
+static void
+test_origins(void)
+{
+	Server	   *server = server_start(keep_alive, NULL);
+	char		origin[64];
+	char		host[64];
+	bool		ok = true;
+
+	for (int round = 0; round < 2; round++)
+		for (int i = 0; i < NAMES; i++)
+		{
+			Try		   *try;
+
+			snprintf(origin, sizeof(origin), "http://h%d.test:%d", i, server->port);
+			snprintf(host, sizeof(host), "\r\nHost: h%d.test:%d\r\n", i, server->port);
+			try = try_new(origin, "GET", "/", NULL);
+			try_start(try);
+			try_wait(try);
+			ok &= try_answered(try, 200, "hi") && strstr(server->last, host) != NULL;
+			try_free(try);
+		}
+	check(ok && server->connections == NAMES, "no origin's call goes over another's connection");
+	server_stop(server);
+}
+
+/* The API speaks out of turn while a request waits to be written. */
+static void
+test_spoken_to_while_blocked(void)
+{
+	Server	   *server = server_start(says_wrong_once, NULL);
+	Try		   *first = try_run(server, "GET", "/1", NULL);
+	Try		   *second = try_new(server->origin, "POST", "/2", "x");
+
+	try_start(second);
+	fail_send_with = EAGAIN;
+	turn(100);
+	says_wrong = true;
+	usleep(100000);
+	try_wait(second);
+	says_wrong = false;
+	check(try_answered(first, 200, "hi") && try_answered(second, 200, "hi") && server->requests == 2 && server->connections == 2,
+		  "what the API says before a byte was written answers nothing; the request goes out once, on a fresh connection");
+	try_free(first);
+	try_free(second);
+	server_stop(server);
 }
 
 /* The clock moves on by so much; then one more call. */
@@ -320,6 +441,7 @@ static void
 test_age(void)
 {
 	Server	   *server = server_start(keep_alive, NULL);
+	Server	   *other = server_start(one_each, NULL);
 
 	later(server, 0, 1, "a first call opens a connection");
 	later(server, 24, 1, "after 24 idle seconds it is used again");
@@ -330,9 +452,14 @@ test_age(void)
 	check(server->open == 0, "and nobody need ask for it to be closed");
 	later(server, 0, 3, "a connection in steady use");
 	for (int i = 0; i < 29; i++)
+	{
 		later(server, 20, 3, "... is kept");
+		/* libcurl, opening another, looks for old ones among those that it thinks idle */
+		later(other, 0, i + 1, "... beside others");
+	}
 	later(server, 21, 4, "... for ten minutes");
 	server_stop(server);
+	server_stop(other);
 }
 
 /* Two calls at once to each of n origins, of which one connection each may stay open. */
@@ -377,9 +504,8 @@ answer_early(Conn *conn)
 	while (conn_read(conn) && strstr(conn->in, "\r\n\r\n") == NULL)
 		;
 	says(conn, "HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno");
-	if (!early_close)
-		while (conn->server->requests == 0)	/* until the test has seen the answer */
-			usleep(10000);
+	while (!early_close && conn->server->requests == 0)	/* until the test has seen what comes of it */
+		usleep(10000);
 }
 
 static void
@@ -395,11 +521,12 @@ test_early_answer(bool closes, const char *what)
 	early_close = closes;
 	server = server_start(answer_early, NULL);
 	try = try_run(server, "POST", "/", body);
-	server->requests = 1;
 	check(try_answered(try, 413, "no") || (closes && try_failed(try, UPSTREAM_BROKEN, true)), what);
 	try_free(try);
-	wait_ms(50);
-	check(server->open == 0 && server->connections == 1, "... and its connection, with half a request on it, is closed");
+	try = try_run(server, "GET", "/", NULL);
+	check(try_answered(try, 413, "no") && server->connections == 2, "... and its connection, with half a request on it, is not used again");
+	try_free(try);
+	server->requests = 1;
 	free(body);
 	server_stop(server);
 }
@@ -661,6 +788,9 @@ main(void)
 	test_blocked_first_write();
 	test_failed_write();
 	test_idle_connections();
+	test_not_again();
+	test_origins();
+	test_spoken_to_while_blocked();
 	test_age();
 	test_pool_bound();
 	test_early_answer(false, "an answer that comes while the body is still being sent is the answer");

@@ -8,6 +8,20 @@
 
 #define OK_2 "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
+static bool blocks;				/* the loop's sends would block: as libcurl's and OpenSSL's see it */
+static pthread_t loop_thread;
+
+ssize_t
+send(int fd, const void *p, size_t n, int flags)
+{
+	if (blocks && pthread_equal(pthread_self(), loop_thread))
+	{
+		errno = EAGAIN;
+		return -1;
+	}
+	return sendto(fd, p, n, flags, NULL, 0);
+}
+
 static char dir[] = "/tmp/test_upstream_tls.XXXXXX";
 
 static void
@@ -247,6 +261,35 @@ test_never_twice(void)
 	}
 }
 
+/* OpenSSL may have written a part of its record by then, and closing may write the rest of it. */
+static void
+test_blocked_first_write(void)
+{
+	SSL_CTX    *ctx = tls("good");
+	Server	   *server = server_start(keep_alive, ctx);
+	Try		   *first = try_run(server, "GET", "/1", NULL);
+	Try		   *second = try_new(server->origin, "POST", "/2", "x");
+	Try		   *third = try_new(server->origin, "POST", "/3", "x");
+
+	try_start(second);
+	blocks = true;
+	turn(100);
+	blocks = false;
+	try_wait(second);
+	check(try_answered(first, 200, "hi") && try_answered(second, 200, "hi") && server->requests == 2, "a TLS request whose first write would block goes out once it does not");
+	try_start(third);
+	blocks = true;
+	turn(100);
+	upstream_cancel_all(upstream);
+	blocks = false;
+	check(try_failed(third, UPSTREAM_CANCELLED, true), "given up while it blocks it counts as sent");
+	try_free(first);
+	try_free(second);
+	try_free(third);
+	server_stop(server);
+	SSL_CTX_free(ctx);
+}
+
 static void
 test_idle_end(void)
 {
@@ -357,10 +400,12 @@ main(void)
 	make_certificate("expired", "ca", "localhost", "20200101000000Z", "20200201000000Z");
 	make_certificate("wronghost", "ca", "elsewhere.example", "20200101000000Z", "20990101000000Z");
 	make_certificate("stranger", "other", "localhost", "20200101000000Z", "20990101000000Z");
+	loop_thread = pthread_self();
 	harness_start();
 	test_trust();
 	test_protocol_version();
 	test_never_twice();
+	test_blocked_first_write();
 	test_idle_end();
 	test_truncation();
 	test_big_body();
