@@ -1,4 +1,4 @@
-// SRC: src/arena.c src/change.c src/schema.c src/json.c src/target.c src/values.c src/times.c src/decimal.c src/names.c src/provider.c src/http_head.c src/header_policy.c src/rate_window.c src/rate_spec.c src/limit_queue.c src/providers/hubspot.c src/providers/hubspot_types.c src/providers/hubspot_paths.c src/providers/hubspot_objects.c src/providers/hubspot_batch.c src/providers/hubspot_decode.c src/providers/hubspot_associations.c src/providers/hubspot_labels.c src/providers/hubspot_schema.c src/providers/hubspot_pairs.c src/providers/hubspot_reread.c src/providers/hubspot_relink.c src/providers/hubspot_answers.c src/providers/hubspot_link_lists.c src/providers/hubspot_pages.c src/providers/hubspot_page_records.c src/providers/hubspot_page_links.c src/providers/hubspot_limits.c LIBS: -lunistring
+// SRC: src/arena.c src/change.c src/schema.c src/json.c src/target.c src/values.c src/times.c src/decimal.c src/names.c src/provider.c src/http_head.c src/header_policy.c src/rate_window.c src/rate_spec.c src/limit_queue.c src/providers/hubspot.c src/providers/hubspot_types.c src/providers/hubspot_paths.c src/providers/hubspot_objects.c src/providers/hubspot_batch.c src/providers/hubspot_decode.c src/providers/hubspot_associations.c src/providers/hubspot_labels.c src/providers/hubspot_schema.c src/providers/hubspot_pairs.c src/providers/hubspot_reread.c src/providers/hubspot_relink.c src/providers/hubspot_answers.c src/providers/hubspot_link_lists.c src/providers/hubspot_pages.c src/providers/hubspot_page_records.c src/providers/hubspot_page_links.c src/providers/hubspot_limits.c src/upstream_request.c src/upstream_answer.c src/http_chunked.c LIBS: -lunistring -lcurl
 /*
  * cores.c - runs one of the pure cores on a fixed input, for counting its instructions (instructions.py).
  *
@@ -14,6 +14,7 @@
 #include "limit_queue.h"
 #include "provider.h"
 #include "target.h"
+#include "upstream_internal.h"
 #include "values.h"
 
 const Provider provider_airtable = {.name = "airtable"};
@@ -191,6 +192,41 @@ values(Arena *arena)
 	}
 }
 
+/* A request's bytes, after the check that they may be sent. */
+static void
+upstream_request(Arena *arena)
+{
+	static HttpHeader headers[] = {
+		{STR_LIT("Authorization"), STR_LIT("Bearer pat-na1-01234567-89ab-cdef-0123-456789abcdef")},
+		{STR_LIT("Content-Type"), STR_LIT("application/json")}, {STR_LIT("User-Agent"), STR_LIT("hubspot-api-client-nodejs; 13.5.0")},
+		{STR_LIT("Accept"), STR_LIT("application/json")}
+	};
+	UpstreamCall call = {
+		.arena = arena,.origin = STR_LIT("https://api.hubapi.com"),.method = STR_LIT("POST"),.target = STR_LIT("/crm/v3/objects/contacts"),
+		.headers = headers,.nheaders = 4,.body = str_of(request_text)
+	};
+	Transfer	transfer = {.call = &call};
+
+	check(request_refusal(&call) == NULL && request_write(&transfer, "api.hubapi.com"), "request_write");
+}
+
+/* An answer of a record, in one piece. */
+static void
+upstream_answer(Arena *arena)
+{
+	static char text[sizeof(record_text) + 1000];
+	static size_t n;
+	Answer		answer = {.arena = arena,.max_body = 1 << 20};
+
+	if (n == 0)
+		n = (size_t) snprintf(text, sizeof(text), "HTTP/1.1 201 Created\r\nDate: Sat, 28 Nov 2026 15:00:00 GMT\r\nContent-Type: application/json;charset=utf-8\r\n"
+							  "Content-Length: %zu\r\nConnection: keep-alive\r\nServer: cloudflare\r\nVary: origin\r\nX-HubSpot-RateLimit-Max: 190\r\n"
+							  "X-HubSpot-RateLimit-Remaining: 189\r\nX-HubSpot-Correlation-Id: 01234567-89ab-cdef-0123-456789abcdef\r\n\r\n%s",
+							  strlen(record_text), record_text);
+	check(answer_feed(&answer, text, n) == n && answer.state == ANSWER_WHOLE, "answer_feed");
+	answer_free(&answer);
+}
+
 /* A slot of two windows that are nearly full: ticket, take, send. */
 static void
 limiter(Arena *arena)
@@ -225,6 +261,7 @@ static const struct
 	void		(*run) (Arena *arena);
 }			cores[] = {
 	{"http_head", http_head}, {"header_policy", header_policy}, {"target_and_route", target_route}, {"limiter", limiter},
+	{"upstream_request", upstream_request}, {"upstream_answer", upstream_answer},
 	{"json_record_1kB", json_record}, {"json_page_100", json_page}, {"decode_record", decode_record}, {"decode_page_100", decode_page}, {"values_23", values}
 };
 

@@ -139,6 +139,8 @@ typedef struct HubspotMatch
 {
 	uint32_t	result;			/* node in the response */
 	uint32_t	input;			/* node in the request, or JSON_NONE */
+	Str			id;				/* the result's; STR_NULL: it has none */
+	bool		twice;			/* another result has that id, too */
 } HubspotMatch;
 
 /* One entry per result, in the response's order; -1: no memory. */

@@ -167,6 +167,29 @@ matching_start(Matching *m, HubspotDecoder *d, uint32_t inputs)
 	return m->keys != NULL && m->taken != NULL;
 }
 
+/* Notes each result's id, and those that several have; false: no memory. */
+static bool
+note_ids(HubspotDecoder *d, HubspotMatch *matches, int n)
+{
+	Key		   *keys = arena_alloc(d->arena, sizeof(Key) * (size_t) (n + 1));
+	int			nkeys = 0;
+
+	if (keys == NULL)
+		return false;
+	for (int i = 0; i < n; i++)
+	{
+		matches[i].id = hubspot_id_at(&d->response, matches[i].result, "id");
+		if (matches[i].id.p != NULL)
+			keys[nkeys++] = (Key) {matches[i].id, matches[i].result, i};
+	}
+	if (nkeys > 1)
+		qsort(keys, (size_t) nkeys, sizeof(Key), compare_keys);
+	for (int i = 1; i < nkeys; i++)
+		if (str_eq(keys[i - 1].text, keys[i].text))
+			matches[keys[i - 1].at].twice = matches[keys[i].at].twice = true;
+	return true;
+}
+
 int
 hubspot_match(HubspotDecoder *d, uint32_t results, uint32_t inputs, HubspotMatch **matches)
 {
@@ -178,8 +201,8 @@ hubspot_match(HubspotDecoder *d, uint32_t results, uint32_t inputs, HubspotMatch
 	if (out == NULL || !matching_start(&m, d, inputs))
 		return -1;
 	for (uint32_t it = json_first(&d->response, results); it != JSON_NONE; it = json_next(&d->response, results, it))
-		out[i++] = (HubspotMatch) {it, JSON_NONE};
-	if (!collect_keys(&m, "objectWriteTraceId") || !match_keys(&m, out, n, true) ||
+		out[i++] = (HubspotMatch) {.result = it,.input = JSON_NONE};
+	if (!note_ids(d, out, n) || !collect_keys(&m, "objectWriteTraceId") || !match_keys(&m, out, n, true) ||
 		!collect_keys(&m, "id") || !match_keys(&m, out, n, false))
 		return -1;
 	match_last(&m, out, n);

@@ -426,22 +426,10 @@ inputs_link(const HubspotDecoder *d, uint32_t inputs)
 	return false;
 }
 
-/* Two inputs named one record, one of them by an id that was merged away: which of them came last is not told. */
-static bool
-is_told_twice(const HubspotDecoder *d, const HubspotMatch *matches, int n, int which)
-{
-	Str			id = hubspot_id_at(&d->response, matches[which].result, "id");
-
-	for (int i = 0; i < n; i++)
-		if (i != which && str_eq(id, hubspot_id_at(&d->response, matches[i].result, "id")))
-			return true;
-	return false;
-}
-
 static void
 decode_result(HubspotDecoder *d, const HubspotMatch *match, uint32_t inputs, bool linked)
 {
-	Str			id = hubspot_id_at(&d->response, match->result, "id");
+	Str			id = match->id;
 	Str			property = match->input != JSON_NONE ? input_property(d, match->input) : STR_NULL;
 	Str			asked = match->input != JSON_NONE ? hubspot_id_at(&d->request, match->input, "id") : STR_NULL;
 
@@ -475,12 +463,11 @@ decode_batch(HubspotDecoder *d)
 		d->nomem = true;
 	for (int i = 0; i < n && !d->nomem; i++)
 	{
-		Str			id = hubspot_id_at(&d->response, matches[i].result, "id");
-
-		if (id.p == NULL)
+		if (matches[i].id.p == NULL)
 			d->unreadable = true;
-		else if (is_told_twice(d, matches, n, i))
-			reread(d, id, true);
+		/* two inputs named one record, one of them by an id that was merged away: which came last is not told */
+		else if (matches[i].twice)
+			reread(d, matches[i].id, true);
 		else
 			decode_result(d, &matches[i], inputs, linked);
 	}
