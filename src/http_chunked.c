@@ -54,7 +54,7 @@ size_char(ChunkedDecoder *decoder, unsigned char c)
 		return ++decoder->digits <= MAX_SIZE_DIGITS;
 	}
 	decoder->state = c == '\r' ? SIZE_LF : EXTENSION;
-	return decoder->digits > 0 && (c == '\r' || c == ';');
+	return decoder->digits > 0 && (c == '\r' || c == ';' || (decoder->blanks && (c == ' ' || c == '\t')));
 }
 
 static bool

@@ -3,6 +3,7 @@
  *
  * Refuses what two readers could frame differently: a size that is not 1-15 hex digits, bare LF,
  * a control character in an extension, a trailer line that is no header.  Trailers are dropped.
+ * Blanks behind a size, which some old servers write, are an answer's privilege.
  */
 #ifndef SEQUIN_HTTP_CHUNKED_H
 #define SEQUIN_HTTP_CHUNKED_H
@@ -24,6 +25,7 @@ typedef struct ChunkedDecoder	/* zeroed before first use */
 	uint64_t	left;			/* of the present chunk */
 	uint32_t	line_bytes;		/* of extensions and trailers so far, bounded */
 	bool		trailer_colon;
+	bool		blanks;			/* set by the owner: blanks may follow a size */
 } ChunkedDecoder;
 
 /* Takes from the front of *in; call until it does not return CHUNKED_DATA.  *data points into *in. */

@@ -217,6 +217,7 @@ head_end(Answer *answer)
 	else if (answer->chunked)
 	{
 		answer->state = ANSWER_CHUNKS;
+		answer->chunks.blanks = true;
 		answer->close |= answer->has_length;	/* one of the two is wrong: this far, and no further */
 		answer->has_length = false;
 	}

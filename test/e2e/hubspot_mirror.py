@@ -42,6 +42,28 @@ class Account:
         records = self.fake.ctl("GET", f"state?type={self.types[kind]}")["records"].get(self.types[kind], [])
         return next((r for r in records if r["id"] == str(record_id) and not r["archived"]), None)
 
+    def held(self, kind):
+        """Every live record in the stand-in, by id."""
+        records = self.fake.ctl("GET", f"state?type={self.types[kind]}")["records"].get(self.types[kind], [])
+        return {r["id"]: r for r in records if not r["archived"]}
+
+    def wrong(self, kind, most=8):
+        """What differs between the mirror and the API: [(id, property, mirror, API)], each record and property."""
+        held = self.held(kind)
+        rows = {r["id"]: r for r in self.sync.rows(self.table(kind))}
+        columns = self.columns(kind)
+        out = [(i, "not in the mirror") for i in held.keys() - rows.keys()] + [(i, "not in the API") for i in rows.keys() - held.keys()]
+        for i in held.keys() & rows.keys():
+            for name, (column, column_type) in columns.items():
+                if name.startswith("num_associated"):
+                    continue        # links move these, and the API tells nobody
+                want = typed(held[i]["properties"].get(name), column_type)
+                if rows[i][column] != want:
+                    out.append((i, name, rows[i][column], want))
+            if rows[i]["updated_at"] != typed(held[i]["updatedAt"], "timestamptz"):
+                out.append((i, "updated_at", rows[i]["updated_at"], held[i]["updatedAt"]))
+        return out[:most]
+
     def table(self, kind):
         return self.sync.cluster.one("SELECT table_name FROM sequin.mirror_table WHERE sync = %s AND collection = %s",
                                      (self.sync.name, self.types[kind]))

@@ -123,6 +123,7 @@ test_ends(void)
 	good(OK "Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi", false, "hi", true, 0, "the same length twice");
 	good(OK "Transfer-Encoding: Chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\nrest", false, "hi", true, 4, "chunks");
 	good(OK "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-T: u\r\n\r\n", false, "hi", true, 0, "chunks and a trailer, which is dropped");
+	good(OK "Transfer-Encoding: chunked\r\n\r\n2 \t\r\nhi\r\n0  \r\n\r\n", false, "hi", true, 0, "chunks whose sizes have blanks behind them");
 	good(OK "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", false, "hi", false, 0, "chunks beside a length: chunks, and the connection's end");
 	good(OK "\r\nto the end", false, "to the end", false, 0, "neither");
 	good(OK "Transfer-Encoding: identity\r\nContent-Length: 1\r\n\r\nx", false, "x", true, 0, "identity is no coding");
