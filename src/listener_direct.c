@@ -46,23 +46,32 @@ direct_start_body(Conn *conn)
 		direct_read_body(conn);
 }
 
-/* The usual case: one call takes from the socket what was peeked at. */
+/* Takes what was only peeked at out of the socket, without copying it again. */
+static bool
+take_peeked(Conn *conn, Str bytes, size_t size)
+{
+	if (recv(conn->fd, NULL, size, MSG_TRUNC) != (ssize_t) size)
+		return false;
+	conn->consumed += size;
+	/* if that was all, and no end behind it, what comes from now on gives an edge */
+	conn->readable = bytes.n > size || bytes.n >= conn_peek_size(conn->listener) || conn->peer_closed;
+	return true;
+}
+
 void
-direct_take_whole(Conn *conn, Str bytes, size_t head_size)
+direct_take_whole(Conn *conn, Str bytes, size_t head_size, HeadPlace place)
 {
 	Inbound    *inbound = conn->inbound;
 	size_t		body_n = (size_t) inbound->request.head.length;
 	size_t		size = head_size + body_n;
 
 	if ((body_n > 0 && !inbound_add(inbound, (Str) {bytes.p + head_size, body_n})) ||
-		recv(conn->fd, NULL, size, MSG_TRUNC) != (ssize_t) size)
+		!(place == HEAD_TAKEN ? conn_keep_rest(conn, bytes, size) : take_peeked(conn, bytes, size)))
 	{
 		conn_close(conn);
 		return;
 	}
-	conn->consumed += size;
-	/* if that was all, and no end behind it, what comes from now on gives an edge */
-	conn->readable = bytes.n > size || bytes.n >= conn_peek_size(conn->listener) || conn->peer_closed;
+	conn->outright = true;
 	conn_request_whole(conn);
 }
 
