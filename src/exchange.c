@@ -287,7 +287,7 @@ exchange_arrived(Exchange *x)
 		return;
 	}
 	if (x->deadline_us == 0)
-		x->deadline_us = clock_us() + (int64_t) setting_queue_timeout * 1000;
+		x->deadline_us = x->engine->now_us + (int64_t) setting_queue_timeout * 1000;
 	if (must_wait_for_configuration(x, catalog))
 		return;
 	if ((x->sync == NULL || x->catalog != catalog) && !exchange_check(x, catalog, &refusal))
@@ -490,6 +490,7 @@ engine_turn(Engine *engine)
 {
 	MemoryContext old = MemoryContextSwitchTo(engine->turn_cx);
 
+	engine->now_us = clock_us();
 	catalog_begin_turn();
 	catalog_current();
 	for_each(engine, EXCHANGE_ARRIVED, exchange_arrived);

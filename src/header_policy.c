@@ -7,23 +7,33 @@
  */
 #include "header_policy.h"
 
-static const Str hop_by_hop[] = {
-	STR_LIT("Connection"), STR_LIT("Keep-Alive"), STR_LIT("Proxy-Connection"), STR_LIT("Proxy-Authenticate"),
-	STR_LIT("Proxy-Authorization"), STR_LIT("TE"), STR_LIT("Trailer"), STR_LIT("Transfer-Encoding"), STR_LIT("Upgrade"),
-	STR_NULL
-};
-
-static const Str request_framing[] = {
-	STR_LIT("Host"), STR_LIT("Content-Length"), STR_LIT("Expect"), STR_LIT("Sequin-Key"), STR_NULL
-};
-
+/* RFC 9110 7.6.1, and what everybody treats as such. */
 static bool
-is_one_of(Str name, const Str *names)
+is_hop_by_hop(HttpName name)
 {
-	for (; names->p != NULL; names++)
-		if (name.n == names->n && str_ieq(name, *names))
+	switch (name)
+	{
+		case HTTP_CONNECTION:
+		case HTTP_KEEP_ALIVE:
+		case HTTP_PROXY_CONNECTION:
+		case HTTP_PROXY_AUTHENTICATE:
+		case HTTP_PROXY_AUTHORIZATION:
+		case HTTP_TE:
+		case HTTP_TRAILER:
+		case HTTP_TRANSFER_ENCODING:
+		case HTTP_UPGRADE:
 			return true;
-	return false;
+		default:
+			return false;
+	}
+}
+
+/* Of this hop alone, or ours, in a request. */
+static bool
+ends_here(HttpName name)
+{
+	return is_hop_by_hop(name) || name == HTTP_HOST || name == HTTP_CONTENT_LENGTH || name == HTTP_EXPECT ||
+		name == HTTP_SEQUIN_KEY;
 }
 
 /* Is name an element of this Connection header's value? */
@@ -49,19 +59,25 @@ list_names(Str list, Str name)
 	return false;
 }
 
-static bool
-connection_names(const HttpHeader *headers, int nheaders, Str name)
+/* The first Connection header's place; nheaders: there is none. */
+static int
+find_connection(const HttpHeader *headers, int nheaders)
 {
-	for (int i = 0; i < nheaders; i++)
-		if (str_iis(headers[i].name, "Connection") && list_names(headers[i].value, name))
-			return true;
-	return false;
+	int			i = 0;
+
+	while (i < nheaders && http_name(headers[i].name) != HTTP_CONNECTION)
+		i++;
+	return i;
 }
 
+/* Does a Connection header, the first of which stands at `first`, name it? */
 static bool
-is_hop_by_hop(const HttpHeader *headers, int nheaders, Str name)
+connection_names(const HttpHeader *headers, int nheaders, int first, Str name)
 {
-	return is_one_of(name, hop_by_hop) || connection_names(headers, nheaders, name);
+	for (int i = first; i < nheaders; i++)
+		if (http_name(headers[i].name) == HTTP_CONNECTION && list_names(headers[i].value, name))
+			return true;
+	return false;
 }
 
 static HttpHeader *
@@ -75,25 +91,27 @@ headers_up(Arena *arena, const HttpHead *head, Str authorization, bool strip_acc
 		   HttpHeader **out)
 {
 	HttpHeader *kept = room_for(arena, head->nheaders);
-	bool		has_own = http_head_get(head, "Authorization").p != NULL;
+	HttpName	bearer = http_head_get(head, "Authorization").p != NULL ? HTTP_AUTHORIZATION : HTTP_SEQUIN_KEY;
+	int			connection = find_connection(head->headers, head->nheaders);
 	int			n = 0;
 
 	if (kept == NULL)
 		return -1;
 	for (int i = 0; i < head->nheaders; i++)
 	{
-		Str			name = head->headers[i].name;
+		const HttpHeader *header = &head->headers[i];
+		HttpName	name = http_name(header->name);
 
-		if (authorization.p != NULL && str_iis(name, has_own ? "Authorization" : "Sequin-Key"))
+		if (authorization.p != NULL && name == bearer)
 		{
-			kept[n++] = (HttpHeader) {has_own ? name : STR_LIT("Authorization"), authorization};
+			kept[n++] = (HttpHeader) {bearer == HTTP_AUTHORIZATION ? header->name : STR_LIT("Authorization"), authorization};
 			continue;
 		}
-		if (is_one_of(name, request_framing) || is_hop_by_hop(head->headers, head->nheaders, name))
+		if (ends_here(name) || connection_names(head->headers, head->nheaders, connection, header->name))
 			continue;
-		if (strip_accept_encoding && str_iis(name, "Accept-Encoding"))
+		if (strip_accept_encoding && name == HTTP_ACCEPT_ENCODING)
 			continue;
-		kept[n++] = head->headers[i];
+		kept[n++] = *header;
 	}
 	*out = kept;
 	return n;
@@ -103,17 +121,18 @@ int
 headers_down(Arena *arena, const HttpHeader *in, int nin, HttpHeader **out)
 {
 	HttpHeader *kept = room_for(arena, nin);
+	int			connection = find_connection(in, nin);
 	int			n = 0;
 
 	if (kept == NULL)
 		return -1;
 	for (int i = 0; i < nin; i++)
 	{
-		Str			name = in[i].name;
+		HttpName	name = http_name(in[i].name);
 
-		if (str_iis(name, "Content-Length") || is_hop_by_hop(in, nin, name))
+		if (name == HTTP_CONTENT_LENGTH || is_hop_by_hop(name) || connection_names(in, nin, connection, in[i].name))
 			continue;
-		if (name.n >= 7 && str_iis((Str) {name.p, 7}, "Sequin-"))
+		if (in[i].name.n >= 7 && str_iis((Str) {in[i].name.p, 7}, "Sequin-"))
 			continue;
 		kept[n++] = in[i];
 	}
