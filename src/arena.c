@@ -219,20 +219,28 @@ ascii_lower(unsigned char c)
 	return c >= 'A' && c <= 'Z' ? (unsigned char) (c + 32) : c;
 }
 
-/* Eight bytes at p, each as ascii_lower would make it. */
+/* Eight bytes, each as ascii_lower would make it. */
 static inline uint64_t
-lower_eight(const char *p)
+lower_eight(uint64_t w)
 {
 	const uint64_t ones = 0x0101010101010101ULL;
-	uint64_t	w,
-				low,
-				upper;
-
-	memcpy(&w, p, 8);
-	low = w & (ones * 0x7f);
+	uint64_t	low = w & (ones * 0x7f);
 	/* the high bit of a byte tells: from 'A' on, but not beyond 'Z', and ASCII */
-	upper = ((low + ones * (0x80 - 'A')) ^ (low + ones * (0x7f - 'Z'))) & ~w & (ones * 0x80);
+	uint64_t	upper = ((low + ones * (0x80 - 'A')) ^ (low + ones * (0x7f - 'Z'))) & ~w & (ones * 0x80);
+
 	return w | upper >> 2;
+}
+
+/* Most names come as we spell them, and need no folding. */
+static inline bool
+eight_ieq(const char *a, const char *b)
+{
+	uint64_t	wa,
+				wb;
+
+	memcpy(&wa, a, 8);
+	memcpy(&wb, b, 8);
+	return wa == wb || lower_eight(wa) == lower_eight(wb);
 }
 
 bool
@@ -240,6 +248,7 @@ str_ieq(Str a, Str b)
 {
 	if (a.n != b.n)
 		return false;
+	/* shorter ones byte by byte */
 	if (a.n < 8)
 	{
 		for (size_t i = 0; i < a.n; i++)
@@ -248,10 +257,10 @@ str_ieq(Str a, Str b)
 		return true;
 	}
 	for (size_t i = 0; i + 8 < a.n; i += 8)
-		if (lower_eight(a.p + i) != lower_eight(b.p + i))
+		if (!eight_ieq(a.p + i, b.p + i))
 			return false;
 	/* the last eight, of which some may have been compared already */
-	return lower_eight(a.p + a.n - 8) == lower_eight(b.p + b.n - 8);
+	return eight_ieq(a.p + a.n - 8, b.p + b.n - 8);
 }
 
 bool

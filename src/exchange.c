@@ -390,15 +390,18 @@ bearer(Arena *arena, Str secret)
 static bool
 build_headers(Exchange *x, Refusal *refusal)
 {
+	const CatalogSync *newest = newest_sync(x);
 	Str			authorization = STR_NULL;	/* passthrough: the caller's own */
 	HttpHeader *up;
 	Str			secret;
 	const char *error;
 
-	if (x->sync->auth != AUTH_PASSTHROUGH)
+	if (x->sync->auth != AUTH_PASSTHROUGH && newest == x->sync && newest->bearer != NULL)
+		authorization = str_of(newest->bearer);		/* of the snapshot that the exchange holds */
+	else if (x->sync->auth != AUTH_PASSTHROUGH)
 	{
 		*refusal = (Refusal) {503, "not_ready", "the sync's credential cannot be used", "sequin.syncs.last_error says what to fix."};
-		if (!catalog_credential(newest_sync(x), x->arena, &secret, &error) || !http_is_value(secret))
+		if (!catalog_credential(newest, x->arena, &secret, &error) || !http_is_value(secret))
 			return false;
 		authorization = bearer(x->arena, secret);
 	}

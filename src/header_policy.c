@@ -59,23 +59,27 @@ list_names(Str list, Str name)
 	return false;
 }
 
-/* The first Connection header's place; nheaders: there is none. */
-static int
-find_connection(const HttpHeader *headers, int nheaders)
+/* Each header's name, looked up once, and whether there is a Connection header; NULL: out of memory. */
+static uint8_t *
+look_up_names(Arena *arena, const HttpHeader *headers, int nheaders, bool *connection)
 {
-	int			i = 0;
+	uint8_t    *names = arena_alloc(arena, (size_t) nheaders + 1);
 
-	while (i < nheaders && http_name(headers[i].name) != HTTP_CONNECTION)
-		i++;
-	return i;
+	*connection = false;
+	for (int i = 0; names != NULL && i < nheaders; i++)
+	{
+		names[i] = (uint8_t) http_name(headers[i].name);
+		*connection |= names[i] == HTTP_CONNECTION;
+	}
+	return names;
 }
 
-/* Does a Connection header, the first of which stands at `first`, name it? */
+/* Does a Connection header name it? */
 static bool
-connection_names(const HttpHeader *headers, int nheaders, int first, Str name)
+connection_names(const HttpHeader *headers, const uint8_t *names, int nheaders, Str name)
 {
-	for (int i = first; i < nheaders; i++)
-		if (http_name(headers[i].name) == HTTP_CONNECTION && list_names(headers[i].value, name))
+	for (int i = 0; i < nheaders; i++)
+		if (names[i] == HTTP_CONNECTION && list_names(headers[i].value, name))
 			return true;
 	return false;
 }
@@ -90,28 +94,27 @@ int
 headers_up(Arena *arena, const HttpHead *head, Str authorization, bool strip_accept_encoding,
 		   HttpHeader **out)
 {
+	const HttpHeader *in = head->headers;
+	bool		connection;
+	uint8_t    *names = look_up_names(arena, in, head->nheaders, &connection);
 	HttpHeader *kept = room_for(arena, head->nheaders);
 	HttpName	bearer = http_head_get(head, "Authorization").p != NULL ? HTTP_AUTHORIZATION : HTTP_SEQUIN_KEY;
-	int			connection = find_connection(head->headers, head->nheaders);
 	int			n = 0;
 
-	if (kept == NULL)
+	if (names == NULL || kept == NULL)
 		return -1;
 	for (int i = 0; i < head->nheaders; i++)
 	{
-		const HttpHeader *header = &head->headers[i];
-		HttpName	name = http_name(header->name);
-
-		if (authorization.p != NULL && name == bearer)
+		if (authorization.p != NULL && names[i] == bearer)
 		{
-			kept[n++] = (HttpHeader) {bearer == HTTP_AUTHORIZATION ? header->name : STR_LIT("Authorization"), authorization};
+			kept[n++] = (HttpHeader) {bearer == HTTP_AUTHORIZATION ? in[i].name : STR_LIT("Authorization"), authorization};
 			continue;
 		}
-		if (ends_here(name) || connection_names(head->headers, head->nheaders, connection, header->name))
+		if (ends_here(names[i]) || (connection && connection_names(in, names, head->nheaders, in[i].name)))
 			continue;
-		if (strip_accept_encoding && name == HTTP_ACCEPT_ENCODING)
+		if (strip_accept_encoding && names[i] == HTTP_ACCEPT_ENCODING)
 			continue;
-		kept[n++] = *header;
+		kept[n++] = in[i];
 	}
 	*out = kept;
 	return n;
@@ -120,17 +123,17 @@ headers_up(Arena *arena, const HttpHead *head, Str authorization, bool strip_acc
 int
 headers_down(Arena *arena, const HttpHeader *in, int nin, HttpHeader **out)
 {
+	bool		connection;
+	uint8_t    *names = look_up_names(arena, in, nin, &connection);
 	HttpHeader *kept = room_for(arena, nin);
-	int			connection = find_connection(in, nin);
 	int			n = 0;
 
-	if (kept == NULL)
+	if (names == NULL || kept == NULL)
 		return -1;
 	for (int i = 0; i < nin; i++)
 	{
-		HttpName	name = http_name(in[i].name);
-
-		if (name == HTTP_CONTENT_LENGTH || is_hop_by_hop(name) || connection_names(in, nin, connection, in[i].name))
+		if (names[i] == HTTP_CONTENT_LENGTH || is_hop_by_hop(names[i]) ||
+			(connection && connection_names(in, names, nin, in[i].name)))
 			continue;
 		if (in[i].name.n >= 7 && str_iis((Str) {in[i].name.p, 7}, "Sequin-"))
 			continue;

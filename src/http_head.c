@@ -179,7 +179,8 @@ http_name(Str name)
 		return HTTP_OTHER;
 	known = known_names[name.n];
 	for (int i = 0; i < SAME_LENGTH && known[i].name != HTTP_OTHER; i++)
-		if (str_ieq(name, known[i].text))
+		/* the first letter, in either case, tells nearly always */
+		if ((name.p[0] | 0x20) == (known[i].text.p[0] | 0x20) && str_ieq(name, known[i].text))
 			return known[i].name;
 	return HTTP_OTHER;
 }

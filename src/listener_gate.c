@@ -104,6 +104,7 @@ conn_drop_request(Conn *conn)
 	conn->inbound = NULL;
 	if (inbound == NULL)
 		return;
+	inbound->request.kept = NULL;
 	if (!inbound->handed_over || inbound->answered)
 	{
 		inbound_finish(inbound);

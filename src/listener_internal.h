@@ -110,6 +110,7 @@ struct Conn
 	struct MHD_Connection *mhd;
 	void	  **mhd_slot;		/* libmicrohttpd's pointer back to us */
 	bool		mhd_suspended;
+	unsigned char kept[REQUEST_KEPT];	/* the requests' kept */
 	bool		mhd_started;	/* it has called the handler for the present request */
 	struct MHD_Response *mhd_response;	/* to be queued when it calls the handler again */
 	int			mhd_status;

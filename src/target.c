@@ -302,6 +302,12 @@ decode(Arena *arena, Str raw, bool plus_is_space, Str *decoded)
 bool
 target_decode(Arena *arena, Str raw, Str *decoded)
 {
+	/* the usual case is a copy */
+	if (raw.n == 0 || memchr(raw.p, '%', raw.n) == NULL)
+	{
+		*decoded = arena_str(arena, raw.p, raw.n);
+		return decoded->p != NULL;
+	}
 	return decode(arena, raw, false, decoded);
 }
 
