@@ -430,7 +430,7 @@ exchange_send(Exchange *x)
 	x->call.on_send = on_send;
 	x->call.done = on_received;
 	x->call.cls = x;
-	x->asked_at = shared_now();
+	x->asked_at = x->engine->asked_at;
 	FAULT_POINT("exchange.journalled");
 	if (origin == NULL || !build_headers(x, &refusal) || FAULT_FAILS("exchange.send") ||
 		!upstream_start(x->engine->loop->upstream, &x->call))
@@ -504,6 +504,8 @@ engine_turn(Engine *engine)
 	for_each(engine, EXCHANGE_RECEIVED, exchange_received);
 	for_each(engine, EXCHANGE_GRANTED, keep_granted);
 	commit_turn(engine);
+	if (engine->lists[EXCHANGE_GRANTED].count > 0)
+		engine->asked_at = shared_now();	/* a little early for the later ones, as a lower bound may be */
 	for_each(engine, EXCHANGE_GRANTED, exchange_send);
 	pacer_turn(engine->loop->pacer);	/* re-reads that this turn began need not wait for the next */
 	errand_turn(engine->loop->errands);

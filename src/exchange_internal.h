@@ -103,6 +103,7 @@ struct Engine
 	int64_t		settle_retry_us;
 	bool		stopping;
 	int64_t		now_us;			/* when the turn began, or its last transaction ended: for statistics */
+	TimestampTz asked_at;		/* shared_now() before the first request of the turn was sent */
 	bool		flush;			/* an answer was given in this turn */
 	bool		deserted;		/* of those who wait for a slot, some have closed their connection */
 	MemoryContext turn_cx;

@@ -59,7 +59,10 @@ list_names(Str list, Str name)
 	return false;
 }
 
-/* Each header's name, looked up once, and whether there is a Connection header; NULL: out of memory. */
+/*
+ * Each header's name, looked up once, and whether a Connection header may name others (keep-alive, which most of them
+ * say, is no end-to-end header anyway); NULL: out of memory.
+ */
 static uint8_t *
 look_up_names(Arena *arena, const HttpHeader *headers, int nheaders, bool *connection)
 {
@@ -69,7 +72,7 @@ look_up_names(Arena *arena, const HttpHeader *headers, int nheaders, bool *conne
 	for (int i = 0; names != NULL && i < nheaders; i++)
 	{
 		names[i] = (uint8_t) http_name(headers[i].name);
-		*connection |= names[i] == HTTP_CONNECTION;
+		*connection |= names[i] == HTTP_CONNECTION && !str_iis(headers[i].value, "keep-alive");
 	}
 	return names;
 }

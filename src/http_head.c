@@ -81,18 +81,31 @@ all_plain(const char *p)
 	return (((w - ones * 0x20) | (del - ones)) & (ones * 0x80)) == 0;
 }
 
+/* No control character at all. */
+static bool
+is_plain(const char *p, size_t n)
+{
+	if (n < 8)
+	{
+		for (size_t i = 0; i < n; i++)
+			if ((unsigned char) p[i] < 0x20 || p[i] == 0x7f)
+				return false;
+		return true;
+	}
+	for (size_t i = 0; i + 8 < n; i += 8)
+		if (!all_plain(p + i))
+			return false;
+	return all_plain(p + n - 8);	/* the last eight, of which some may have been seen already */
+}
+
 bool
 http_is_value(Str s)
 {
+	if (is_plain(s.p, s.n))
+		return true;
 	for (size_t i = 0; i < s.n; i++)
 	{
-		unsigned char c;
-
-		while (s.n - i >= 8 && all_plain(s.p + i))
-			i += 8;
-		if (i == s.n)
-			break;
-		c = (unsigned char) s.p[i];
+		unsigned char c = (unsigned char) s.p[i];
 
 		if ((c < 0x20 && c != '\t') || c == 0x7f)
 			return false;
@@ -205,10 +218,9 @@ check_unique(Parser *parser, HttpName name, Str text)
 
 /* What a header means for this hop. */
 static HeadResult
-apply_header(Parser *parser, HttpHeader header)
+apply_header(Parser *parser, HttpName name, HttpHeader header)
 {
 	HttpHead   *head = parser->head;
-	HttpName	name = http_name(header.name);
 	HeadResult	result = check_unique(parser, name, header.name);
 
 	if (result != HEAD_OK)
@@ -235,7 +247,7 @@ apply_header(Parser *parser, HttpHeader header)
 }
 
 static HeadResult
-push_header(Parser *parser, HttpHeader header)
+push_header(Parser *parser, HttpName name, HttpHeader header)
 {
 	HttpHead   *head = parser->head;
 
@@ -254,7 +266,7 @@ push_header(Parser *parser, HttpHeader header)
 		parser->capacity = capacity;
 	}
 	head->headers[head->nheaders++] = header;
-	return apply_header(parser, header);
+	return apply_header(parser, name, header);
 }
 
 static HeadResult
@@ -262,17 +274,19 @@ parse_header_line(Parser *parser, Str line)
 {
 	const char *colon = memchr(line.p, ':', line.n);
 	HttpHeader	header;
+	HttpName	name;
 
 	if (line.p[0] == ' ' || line.p[0] == '\t')
 		return bad(parser, "a folded header line");
 	if (colon == NULL)
 		return bad(parser, "a header line without a colon");
 	header.name = (Str) {line.p, (size_t) (colon - line.p)};
-	if (!http_is_token(header.name))
+	name = http_name(header.name);
+	if (name == HTTP_OTHER && !http_is_token(header.name))
 		return bad(parser, "a header name that is not a token");
 	/* find_end let no control character but TAB into the head, so this is an http_is_value */
 	header.value = trim_blanks((Str) {colon + 1, line.n - header.name.n - 1});
-	return push_header(parser, header);
+	return push_header(parser, name, header);
 }
 
 static HeadResult
@@ -326,6 +340,24 @@ check_framing(Parser *parser)
 	return HEAD_OK;
 }
 
+/* The size of the whole lines at p, without an empty one, that find_end need not look at byte by byte. */
+static size_t
+plain_lines(const char *p, size_t n)
+{
+	size_t		start = 0;
+	const char *cr;
+
+	while ((cr = memchr(p + start, '\r', n - start)) != NULL)
+	{
+		size_t		end = (size_t) (cr - p);
+
+		if (end == start || end + 1 == n || p[end + 1] != '\n' || !is_plain(p + start, end - start))
+			break;
+		start = end + 2;
+	}
+	return start;
+}
+
 /*
  * Looks for the end of the head without copying: HEAD_OK sets *size.  A bare LF, a CR not before
  * LF, or another control character is refused as soon as it is seen, so that garbage (a TLS
@@ -334,10 +366,10 @@ check_framing(Parser *parser)
 static HeadResult
 find_end(Str bytes, size_t limit, size_t *size, const char **error)
 {
-	size_t		line_start = 0;
 	size_t		n = bytes.n < limit ? bytes.n : limit;
+	size_t		line_start = plain_lines(bytes.p, n);
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = line_start; i < n; i++)
 	{
 		unsigned char c;
 

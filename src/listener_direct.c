@@ -203,8 +203,10 @@ response_header_ok(const HttpHeader *header)
 		case HTTP_KEEP_ALIVE:
 		case HTTP_TRANSFER_ENCODING:
 			return false;
-		default:
+		case HTTP_OTHER:
 			return http_is_token(header->name) && http_is_value(header->value);
+		default:
+			return http_is_value(header->value);
 	}
 }
 
