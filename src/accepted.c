@@ -30,11 +30,10 @@ static void
 note_limits(Exchange *x)
 {
 	LimitHint	hint = {0};
-	int64_t		now = clock_us();
 
 	x->sync->provider->limits(x->result.status, upstream_result_header, &x->result, result_body(x), &hint);
 	if (hint.block_ms > 0)
-		limiter_block(x->limit, now + hint.block_ms * 1000);
+		limiter_block(x->limit, clock_us() + hint.block_ms * 1000);
 	if (hint.has_remaining)
 		limiter_tighten(x->limit, hint.window_ms * 1000, hint.remaining, x->result.sent_at_us);
 }

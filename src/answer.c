@@ -75,7 +75,7 @@ respond(Exchange *x, Response *response)
 
 	exchange_set_state(x, EXCHANGE_DONE);
 	engine->stats->requests++;
-	engine->stats->total_us += clock_us() - x->request->received_at_us;
+	engine->stats->total_us += engine->now_us - x->request->received_at_us;
 	engine->flush = true;
 	FAULT_POINT("answer");
 	listener_respond(engine->listener, x->request, response);

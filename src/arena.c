@@ -9,9 +9,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ARENA_FIRST_BLOCK 4000		/* most small exchanges fit one block, a page with malloc's header */
+#define ARENA_FIRST_BLOCK 8000		/* most small exchanges fit one block, two pages with malloc's header */
 #define ARENA_MAX_BLOCK (256 * 1024)
 #define ARENA_ALIGN 16
+
+/* First blocks are kept for the next arenas; but not where a sanitizer is to see that nobody uses one that is freed. */
+#ifdef __SANITIZE_ADDRESS__
+#define ARENA_KEPT 0
+#else
+#define ARENA_KEPT 64
+#endif
 
 typedef struct Block
 {
@@ -20,6 +27,9 @@ typedef struct Block
 	size_t		used;
 	_Alignas(ARENA_ALIGN) char data[];
 } Block;
+
+static Block *kept;
+static int	nkept;
 
 struct Arena
 {
@@ -41,10 +51,36 @@ block_create(size_t size, Block *next)
 	return block;
 }
 
+static Block *
+first_block(void)
+{
+	Block	   *block = kept;
+
+	if (block == NULL)
+		return block_create(ARENA_FIRST_BLOCK, NULL);
+	kept = block->next;
+	nkept--;
+	block->next = NULL;
+	return block;
+}
+
+static void
+block_destroy(Block *block)
+{
+	if (block->size != ARENA_FIRST_BLOCK || nkept >= ARENA_KEPT)
+	{
+		free(block);
+		return;
+	}
+	block->next = kept;
+	kept = block;
+	nkept++;
+}
+
 Arena *
 arena_create(void)
 {
-	Block	   *block = block_create(ARENA_FIRST_BLOCK, NULL);
+	Block	   *block = first_block();
 	Arena	   *arena;
 
 	if (block == NULL)
@@ -67,7 +103,7 @@ arena_destroy(Arena *arena)
 	{
 		Block	   *next = block->next;
 
-		free(block);
+		block_destroy(block);
 		block = next;
 	}
 }
@@ -183,15 +219,48 @@ ascii_lower(unsigned char c)
 	return c >= 'A' && c <= 'Z' ? (unsigned char) (c + 32) : c;
 }
 
+/* Eight bytes, each as ascii_lower would make it. */
+static inline uint64_t
+lower_eight(uint64_t w)
+{
+	const uint64_t ones = 0x0101010101010101ULL;
+	uint64_t	low = w & (ones * 0x7f);
+	/* the high bit of a byte tells: from 'A' on, but not beyond 'Z', and ASCII */
+	uint64_t	upper = ((low + ones * (0x80 - 'A')) ^ (low + ones * (0x7f - 'Z'))) & ~w & (ones * 0x80);
+
+	return w | upper >> 2;
+}
+
+/* Most names come as we spell them, and need no folding. */
+static inline bool
+eight_ieq(const char *a, const char *b)
+{
+	uint64_t	wa,
+				wb;
+
+	memcpy(&wa, a, 8);
+	memcpy(&wb, b, 8);
+	return wa == wb || lower_eight(wa) == lower_eight(wb);
+}
+
 bool
 str_ieq(Str a, Str b)
 {
 	if (a.n != b.n)
 		return false;
-	for (size_t i = 0; i < a.n; i++)
-		if (ascii_lower((unsigned char) a.p[i]) != ascii_lower((unsigned char) b.p[i]))
+	/* shorter ones byte by byte */
+	if (a.n < 8)
+	{
+		for (size_t i = 0; i < a.n; i++)
+			if (ascii_lower((unsigned char) a.p[i]) != ascii_lower((unsigned char) b.p[i]))
+				return false;
+		return true;
+	}
+	for (size_t i = 0; i + 8 < a.n; i += 8)
+		if (!eight_ieq(a.p + i, b.p + i))
 			return false;
-	return true;
+	/* the last eight, of which some may have been compared already */
+	return eight_ieq(a.p + a.n - 8, b.p + b.n - 8);
 }
 
 bool
@@ -218,15 +287,13 @@ buf_init(Buf *buf, Arena *arena)
 }
 
 static bool
-buf_reserve(Buf *buf, size_t more)
+buf_grow(Buf *buf, size_t more)
 {
 	size_t		cap = buf->cap ? buf->cap : 128;
 	char	   *p;
 
 	if (buf->failed)
 		return false;
-	if (buf->cap - buf->n > more)	/* one byte is kept for the NUL */
-		return true;
 	while (cap - buf->n <= more)
 	{
 		if (cap > SIZE_MAX / 4)
@@ -247,6 +314,13 @@ buf_reserve(Buf *buf, size_t more)
 	buf->p = p;
 	buf->cap = cap;
 	return true;
+}
+
+static inline bool
+buf_reserve(Buf *buf, size_t more)
+{
+	/* one byte is kept for the NUL */
+	return (buf->cap - buf->n > more && !buf->failed) || buf_grow(buf, more);
 }
 
 void

@@ -43,6 +43,7 @@ typedef struct CatalogSync
 	Oid			owner;
 	SyncAuth	auth;
 	const char *credential;		/* literal, "file:..." or "env:..."; NULL: none */
+	const char *bearer;			/* "Bearer <credential>" where that is a literal token; else NULL: to be resolved at use */
 	CatalogToken *token;		/* NULL: none yet, or the credential is a token itself */
 	const char *upstream_url;	/* NULL: the provider's hosts */
 	bool		paused;
@@ -105,7 +106,16 @@ extern CatalogSync *catalog_sync_by_identifier(const Catalog *catalog, Str ident
 extern CatalogSync *catalog_sync_by_name(const Catalog *catalog, const char *name);
 extern CatalogSync *catalog_same_sync(const Catalog *catalog, const CatalogSync *sync);	/* by its key, for it may be renamed; NULL: dropped */
 extern CatalogSync *catalog_sync_by_key(const Catalog *catalog, const uint8_t key[16]);	/* by its uuid; NULL: dropped */
-extern const CatalogKey *catalog_key(const Catalog *catalog, Str key_text);
+/* What a client sends again with every request of its connection need not be hashed again.  Zero it first and last. */
+typedef struct CatalogKeptKey
+{
+	uint8_t		n;				/* of text; 0: none */
+	char		text[63];		/* of a key that was found */
+	uint8_t		hash[32];
+} CatalogKeptKey;
+
+/* NULL: there is no such key in this snapshot.  kept: NULL, or the connection's. */
+extern const CatalogKey *catalog_key(const Catalog *catalog, Str key_text, CatalogKeptKey *kept);
 extern LimitRecord *catalog_limit(const CatalogSync *sync, const char *bucket);	/* falls back to "default"; NULL: unlimited */
 
 /*

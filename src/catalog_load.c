@@ -15,6 +15,7 @@
 #include "utils/uuid.h"
 
 #include "catalog_load.h"
+#include "credential.h"
 
 #define IDENTIFIER_KEY 64		/* a hash key's size; identifiers are 22 characters */
 
@@ -99,6 +100,19 @@ read_token(MemoryContext cx, uint64 row)
 	return token;
 }
 
+static const char *
+literal_bearer(MemoryContext cx, const char *credential)
+{
+	size_t		size = credential ? strlen(credential) + sizeof("Bearer ") : 0;
+	char	   *bearer;
+
+	if (credential == NULL || !credential_is_token(credential))
+		return NULL;
+	bearer = MemoryContextAlloc(cx, size);
+	snprintf(bearer, size, "Bearer %s", credential);
+	return bearer;
+}
+
 /* False: a provider that this library does not have. */
 static bool
 read_sync(CatalogSync *sync, MemoryContext cx, uint64 row)
@@ -118,6 +132,7 @@ read_sync(CatalogSync *sync, MemoryContext cx, uint64 row)
 		sync->owner = InvalidOid;
 	sync->auth = catalog_bool(row, 7) ? AUTH_PASSTHROUGH : AUTH_KEY;
 	sync->credential = catalog_text(cx, row, 8);
+	sync->bearer = literal_bearer(cx, sync->credential);
 	sync->token = read_token(cx, row);
 	sync->upstream_url = catalog_text(cx, row, 9);
 	sync->paused = catalog_bool(row, 10);

@@ -63,7 +63,8 @@ check_key(Exchange *x, const CatalogKey **found, Refusal *refusal)
 	if (text.p == NULL || text.n == 0)
 		return refuse(refusal, 403, "missing_key", "the request has no proxy key",
 					  "Send it as 'Authorization: Bearer sqk_...' or 'Sequin-Key: sqk_...'; sequin.create_key makes one.");
-	key = catalog_key(x->catalog, text);
+	StaticAssertStmt(sizeof(CatalogKeptKey) <= REQUEST_KEPT, "a connection has no room for its key");
+	key = catalog_key(x->catalog, text, (CatalogKeptKey *) x->request->kept);
 	if (key == NULL || key->sync != x->sync)
 		return refuse(refusal, 403, "invalid_key", "the proxy key is not one of this sync",
 					  "It may have been revoked; sequin.create_key makes a new one.");

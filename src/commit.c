@@ -218,7 +218,8 @@ run_batch(Engine *engine, Batch *batch, int lock_ms, TxnError *error)
 		note_confirmation(batch, error);
 	if (ok && batch->nfinished > 0)
 		engine->stats->batches++;
-	engine->stats->commit_us += clock_us() - began;
+	engine->now_us = clock_us();
+	engine->stats->commit_us += engine->now_us - began;
 	pfree(ids);
 	return ok;
 }

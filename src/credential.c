@@ -219,3 +219,10 @@ credential_resolve(Arena *arena, const char *reference, Str *secret, const char 
 	}
 	return take(arena, reference, strlen(reference), secret, error);
 }
+
+bool
+credential_is_token(const char *reference)
+{
+	return strncmp(reference, "file:", 5) != 0 && strncmp(reference, "env:", 4) != 0 && reference[0] != '{' &&
+		is_header_safe(reference, strlen(reference));
+}

@@ -16,5 +16,7 @@
  * size or mtime changed.  False: *error says what to fix (in the arena, or a constant).
  */
 extern bool credential_resolve(Arena *arena, const char *reference, Str *secret, const char **error);
+/* Is it a literal token itself: neither a reference nor OAuth's object, and fit for a header? */
+extern bool credential_is_token(const char *reference);
 
 #endif

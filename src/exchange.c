@@ -287,7 +287,7 @@ exchange_arrived(Exchange *x)
 		return;
 	}
 	if (x->deadline_us == 0)
-		x->deadline_us = clock_us() + (int64_t) setting_queue_timeout * 1000;
+		x->deadline_us = x->engine->now_us + (int64_t) setting_queue_timeout * 1000;
 	if (must_wait_for_configuration(x, catalog))
 		return;
 	if ((x->sync == NULL || x->catalog != catalog) && !exchange_check(x, catalog, &refusal))
@@ -390,15 +390,18 @@ bearer(Arena *arena, Str secret)
 static bool
 build_headers(Exchange *x, Refusal *refusal)
 {
+	const CatalogSync *newest = newest_sync(x);
 	Str			authorization = STR_NULL;	/* passthrough: the caller's own */
 	HttpHeader *up;
 	Str			secret;
 	const char *error;
 
-	if (x->sync->auth != AUTH_PASSTHROUGH)
+	if (x->sync->auth != AUTH_PASSTHROUGH && newest == x->sync && newest->bearer != NULL)
+		authorization = str_of(newest->bearer);		/* of the snapshot that the exchange holds */
+	else if (x->sync->auth != AUTH_PASSTHROUGH)
 	{
 		*refusal = (Refusal) {503, "not_ready", "the sync's credential cannot be used", "sequin.syncs.last_error says what to fix."};
-		if (!catalog_credential(newest_sync(x), x->arena, &secret, &error) || !http_is_value(secret))
+		if (!catalog_credential(newest, x->arena, &secret, &error) || !http_is_value(secret))
 			return false;
 		authorization = bearer(x->arena, secret);
 	}
@@ -427,7 +430,7 @@ exchange_send(Exchange *x)
 	x->call.on_send = on_send;
 	x->call.done = on_received;
 	x->call.cls = x;
-	x->asked_at = shared_now();
+	x->asked_at = x->engine->asked_at;
 	FAULT_POINT("exchange.journalled");
 	if (origin == NULL || !build_headers(x, &refusal) || FAULT_FAILS("exchange.send") ||
 		!upstream_start(x->engine->loop->upstream, &x->call))
@@ -490,6 +493,7 @@ engine_turn(Engine *engine)
 {
 	MemoryContext old = MemoryContextSwitchTo(engine->turn_cx);
 
+	engine->now_us = clock_us();
 	catalog_begin_turn();
 	catalog_current();
 	for_each(engine, EXCHANGE_ARRIVED, exchange_arrived);
@@ -500,6 +504,8 @@ engine_turn(Engine *engine)
 	for_each(engine, EXCHANGE_RECEIVED, exchange_received);
 	for_each(engine, EXCHANGE_GRANTED, keep_granted);
 	commit_turn(engine);
+	if (engine->lists[EXCHANGE_GRANTED].count > 0)
+		engine->asked_at = shared_now();	/* a little early for the later ones, as a lower bound may be */
 	for_each(engine, EXCHANGE_GRANTED, exchange_send);
 	pacer_turn(engine->loop->pacer);	/* re-reads that this turn began need not wait for the next */
 	errand_turn(engine->loop->errands);

@@ -102,6 +102,8 @@ struct Engine
 	Timer		tick;			/* while something is blocked, unready or unsettled */
 	int64_t		settle_retry_us;
 	bool		stopping;
+	int64_t		now_us;			/* when the turn began, or its last transaction ended: for statistics */
+	TimestampTz asked_at;		/* shared_now() before the first request of the turn was sent */
 	bool		flush;			/* an answer was given in this turn */
 	bool		deserted;		/* of those who wait for a slot, some have closed their connection */
 	MemoryContext turn_cx;

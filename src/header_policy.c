@@ -7,23 +7,33 @@
  */
 #include "header_policy.h"
 
-static const Str hop_by_hop[] = {
-	STR_LIT("Connection"), STR_LIT("Keep-Alive"), STR_LIT("Proxy-Connection"), STR_LIT("Proxy-Authenticate"),
-	STR_LIT("Proxy-Authorization"), STR_LIT("TE"), STR_LIT("Trailer"), STR_LIT("Transfer-Encoding"), STR_LIT("Upgrade"),
-	STR_NULL
-};
-
-static const Str request_framing[] = {
-	STR_LIT("Host"), STR_LIT("Content-Length"), STR_LIT("Expect"), STR_LIT("Sequin-Key"), STR_NULL
-};
-
+/* RFC 9110 7.6.1, and what everybody treats as such. */
 static bool
-is_one_of(Str name, const Str *names)
+is_hop_by_hop(HttpName name)
 {
-	for (; names->p != NULL; names++)
-		if (name.n == names->n && str_ieq(name, *names))
+	switch (name)
+	{
+		case HTTP_CONNECTION:
+		case HTTP_KEEP_ALIVE:
+		case HTTP_PROXY_CONNECTION:
+		case HTTP_PROXY_AUTHENTICATE:
+		case HTTP_PROXY_AUTHORIZATION:
+		case HTTP_TE:
+		case HTTP_TRAILER:
+		case HTTP_TRANSFER_ENCODING:
+		case HTTP_UPGRADE:
 			return true;
-	return false;
+		default:
+			return false;
+	}
+}
+
+/* Of this hop alone, or ours, in a request. */
+static bool
+ends_here(HttpName name)
+{
+	return is_hop_by_hop(name) || name == HTTP_HOST || name == HTTP_CONTENT_LENGTH || name == HTTP_EXPECT ||
+		name == HTTP_SEQUIN_KEY;
 }
 
 /* Is name an element of this Connection header's value? */
@@ -49,19 +59,32 @@ list_names(Str list, Str name)
 	return false;
 }
 
-static bool
-connection_names(const HttpHeader *headers, int nheaders, Str name)
+/*
+ * Each header's name, looked up once, and whether a Connection header may name others (keep-alive, which most of them
+ * say, is no end-to-end header anyway); NULL: out of memory.
+ */
+static uint8_t *
+look_up_names(Arena *arena, const HttpHeader *headers, int nheaders, bool *connection)
 {
-	for (int i = 0; i < nheaders; i++)
-		if (str_iis(headers[i].name, "Connection") && list_names(headers[i].value, name))
-			return true;
-	return false;
+	uint8_t    *names = arena_alloc(arena, (size_t) nheaders + 1);
+
+	*connection = false;
+	for (int i = 0; names != NULL && i < nheaders; i++)
+	{
+		names[i] = (uint8_t) http_name(headers[i].name);
+		*connection |= names[i] == HTTP_CONNECTION && !str_iis(headers[i].value, "keep-alive");
+	}
+	return names;
 }
 
+/* Does a Connection header name it? */
 static bool
-is_hop_by_hop(const HttpHeader *headers, int nheaders, Str name)
+connection_names(const HttpHeader *headers, const uint8_t *names, int nheaders, Str name)
 {
-	return is_one_of(name, hop_by_hop) || connection_names(headers, nheaders, name);
+	for (int i = 0; i < nheaders; i++)
+		if (names[i] == HTTP_CONNECTION && list_names(headers[i].value, name))
+			return true;
+	return false;
 }
 
 static HttpHeader *
@@ -74,26 +97,27 @@ int
 headers_up(Arena *arena, const HttpHead *head, Str authorization, bool strip_accept_encoding,
 		   HttpHeader **out)
 {
+	const HttpHeader *in = head->headers;
+	bool		connection;
+	uint8_t    *names = look_up_names(arena, in, head->nheaders, &connection);
 	HttpHeader *kept = room_for(arena, head->nheaders);
-	bool		has_own = http_head_get(head, "Authorization").p != NULL;
+	HttpName	bearer = http_head_get(head, "Authorization").p != NULL ? HTTP_AUTHORIZATION : HTTP_SEQUIN_KEY;
 	int			n = 0;
 
-	if (kept == NULL)
+	if (names == NULL || kept == NULL)
 		return -1;
 	for (int i = 0; i < head->nheaders; i++)
 	{
-		Str			name = head->headers[i].name;
-
-		if (authorization.p != NULL && str_iis(name, has_own ? "Authorization" : "Sequin-Key"))
+		if (authorization.p != NULL && names[i] == bearer)
 		{
-			kept[n++] = (HttpHeader) {has_own ? name : STR_LIT("Authorization"), authorization};
+			kept[n++] = (HttpHeader) {bearer == HTTP_AUTHORIZATION ? in[i].name : STR_LIT("Authorization"), authorization};
 			continue;
 		}
-		if (is_one_of(name, request_framing) || is_hop_by_hop(head->headers, head->nheaders, name))
+		if (ends_here(names[i]) || (connection && connection_names(in, names, head->nheaders, in[i].name)))
 			continue;
-		if (strip_accept_encoding && str_iis(name, "Accept-Encoding"))
+		if (strip_accept_encoding && names[i] == HTTP_ACCEPT_ENCODING)
 			continue;
-		kept[n++] = head->headers[i];
+		kept[n++] = in[i];
 	}
 	*out = kept;
 	return n;
@@ -102,18 +126,19 @@ headers_up(Arena *arena, const HttpHead *head, Str authorization, bool strip_acc
 int
 headers_down(Arena *arena, const HttpHeader *in, int nin, HttpHeader **out)
 {
+	bool		connection;
+	uint8_t    *names = look_up_names(arena, in, nin, &connection);
 	HttpHeader *kept = room_for(arena, nin);
 	int			n = 0;
 
-	if (kept == NULL)
+	if (names == NULL || kept == NULL)
 		return -1;
 	for (int i = 0; i < nin; i++)
 	{
-		Str			name = in[i].name;
-
-		if (str_iis(name, "Content-Length") || is_hop_by_hop(in, nin, name))
+		if (names[i] == HTTP_CONTENT_LENGTH || is_hop_by_hop(names[i]) ||
+			(connection && connection_names(in, names, nin, in[i].name)))
 			continue;
-		if (name.n >= 7 && str_iis((Str) {name.p, 7}, "Sequin-"))
+		if (in[i].name.n >= 7 && str_iis((Str) {in[i].name.p, 7}, "Sequin-"))
 			continue;
 		kept[n++] = in[i];
 	}

@@ -10,11 +10,37 @@
 
 #define INITIAL_HEADERS 16
 
-/* Headers of which one request may carry only one: a second is where two readers part ways. */
-static const Str unique_headers[] = {
-	STR_LIT("Host"), STR_LIT("Content-Length"), STR_LIT("Transfer-Encoding"), STR_LIT("Authorization"),
-	STR_LIT("Content-Type"), STR_LIT("Sequin-Key")
+typedef struct KnownName
+{
+	Str			text;
+	HttpName	name;
+} KnownName;
+
+#define MAX_NAME 19
+#define SAME_LENGTH 3
+
+/* By length: most names have one of their own. */
+static const KnownName known_names[MAX_NAME + 1][SAME_LENGTH] = {
+	[2] = {{STR_LIT("TE"), HTTP_TE}},
+	[4] = {{STR_LIT("Host"), HTTP_HOST}},
+	[6] = {{STR_LIT("Expect"), HTTP_EXPECT}},
+	[7] = {{STR_LIT("Trailer"), HTTP_TRAILER}, {STR_LIT("Upgrade"), HTTP_UPGRADE}},
+	[10] = {{STR_LIT("Connection"), HTTP_CONNECTION}, {STR_LIT("Keep-Alive"), HTTP_KEEP_ALIVE},
+			{STR_LIT("Sequin-Key"), HTTP_SEQUIN_KEY}},
+	[12] = {{STR_LIT("Content-Type"), HTTP_CONTENT_TYPE}},
+	[13] = {{STR_LIT("Authorization"), HTTP_AUTHORIZATION}},
+	[14] = {{STR_LIT("Content-Length"), HTTP_CONTENT_LENGTH}},
+	[15] = {{STR_LIT("Accept-Encoding"), HTTP_ACCEPT_ENCODING}},
+	[16] = {{STR_LIT("Proxy-Connection"), HTTP_PROXY_CONNECTION}},
+	[17] = {{STR_LIT("Transfer-Encoding"), HTTP_TRANSFER_ENCODING}},
+	[18] = {{STR_LIT("Proxy-Authenticate"), HTTP_PROXY_AUTHENTICATE}},
+	[19] = {{STR_LIT("Proxy-Authorization"), HTTP_PROXY_AUTHORIZATION}},
 };
+
+/* Headers of which one request may carry only one: a second is where two readers part ways. */
+#define UNIQUE_NAMES \
+	(1u << HTTP_HOST | 1u << HTTP_CONTENT_LENGTH | 1u << HTTP_TRANSFER_ENCODING | 1u << HTTP_AUTHORIZATION | \
+	 1u << HTTP_CONTENT_TYPE | 1u << HTTP_SEQUIN_KEY)
 
 typedef struct Parser
 {
@@ -22,7 +48,7 @@ typedef struct Parser
 	HttpHead   *head;
 	const char **error;
 	int			capacity;		/* of head->headers */
-	unsigned	seen;			/* bit per unique_headers */
+	unsigned	seen;			/* bit per HttpName */
 	bool		keep_alive;
 } Parser;
 
@@ -55,18 +81,31 @@ all_plain(const char *p)
 	return (((w - ones * 0x20) | (del - ones)) & (ones * 0x80)) == 0;
 }
 
+/* No control character at all. */
+static bool
+is_plain(const char *p, size_t n)
+{
+	if (n < 8)
+	{
+		for (size_t i = 0; i < n; i++)
+			if ((unsigned char) p[i] < 0x20 || p[i] == 0x7f)
+				return false;
+		return true;
+	}
+	for (size_t i = 0; i + 8 < n; i += 8)
+		if (!all_plain(p + i))
+			return false;
+	return all_plain(p + n - 8);	/* the last eight, of which some may have been seen already */
+}
+
 bool
 http_is_value(Str s)
 {
+	if (is_plain(s.p, s.n))
+		return true;
 	for (size_t i = 0; i < s.n; i++)
 	{
-		unsigned char c;
-
-		while (s.n - i >= 8 && all_plain(s.p + i))
-			i += 8;
-		if (i == s.n)
-			break;
-		c = (unsigned char) s.p[i];
+		unsigned char c = (unsigned char) s.p[i];
 
 		if ((c < 0x20 && c != '\t') || c == 0x7f)
 			return false;
@@ -144,50 +183,71 @@ parse_length(Parser *parser, Str value)
 	return HEAD_OK;
 }
 
-static HeadResult
-check_unique(Parser *parser, Str name)
+HttpName
+http_name(Str name)
 {
-	for (size_t i = 0; i < sizeof(unique_headers) / sizeof(unique_headers[0]); i++)
-	{
-		if (name.n != unique_headers[i].n || !str_ieq(name, unique_headers[i]))
-			continue;
-		if (parser->seen & (1u << i))
-		{
-			const char *error = arena_printf(parser->arena, "more than one %s header", unique_headers[i].p);
+	const KnownName *known;
 
-			return error ? bad(parser, error) : HEAD_NOMEM;
-		}
-		parser->seen |= 1u << i;
+	if (name.n > MAX_NAME)
+		return HTTP_OTHER;
+	known = known_names[name.n];
+	for (int i = 0; i < SAME_LENGTH && known[i].name != HTTP_OTHER; i++)
+		/* the first letter, in either case, tells nearly always */
+		if ((name.p[0] | 0x20) == (known[i].text.p[0] | 0x20) && str_ieq(name, known[i].text))
+			return known[i].name;
+	return HTTP_OTHER;
+}
+
+static HeadResult
+check_unique(Parser *parser, HttpName name, Str text)
+{
+	unsigned	bit = 1u << name;
+	const char *error;
+
+	if ((parser->seen & bit & UNIQUE_NAMES) == 0)
+	{
+		parser->seen |= bit;
+		return HEAD_OK;
 	}
-	return HEAD_OK;
+	for (int i = 0; i < SAME_LENGTH; i++)
+		if (known_names[text.n][i].name == name)
+			text = known_names[text.n][i].text;		/* as it is properly spelled */
+	error = arena_printf(parser->arena, "more than one %.*s header", STR_FMT(text));
+	return error ? bad(parser, error) : HEAD_NOMEM;
 }
 
 /* What a header means for this hop. */
 static HeadResult
-apply_header(Parser *parser, HttpHeader header)
+apply_header(Parser *parser, HttpName name, HttpHeader header)
 {
 	HttpHead   *head = parser->head;
-	HeadResult	result = check_unique(parser, header.name);
+	HeadResult	result = check_unique(parser, name, header.name);
 
 	if (result != HEAD_OK)
 		return result;
-	if (str_iis(header.name, "Content-Length"))
-		return parse_length(parser, header.value);
-	if (str_iis(header.name, "Transfer-Encoding"))
+	switch (name)
 	{
-		if (!str_iis(header.value, "chunked"))
-			return bad(parser, "Transfer-Encoding is not exactly chunked");
-		head->chunked = true;
+		case HTTP_CONTENT_LENGTH:
+			return parse_length(parser, header.value);
+		case HTTP_TRANSFER_ENCODING:
+			if (!str_iis(header.value, "chunked"))
+				return bad(parser, "Transfer-Encoding is not exactly chunked");
+			head->chunked = true;
+			break;
+		case HTTP_CONNECTION:
+			each_element(header.value, connection_option, parser);
+			break;
+		case HTTP_EXPECT:
+			head->expect_continue = head->expect_continue || str_iis(header.value, "100-continue");
+			break;
+		default:
+			break;
 	}
-	else if (str_iis(header.name, "Connection"))
-		each_element(header.value, connection_option, parser);
-	else if (str_iis(header.name, "Expect") && str_iis(header.value, "100-continue"))
-		head->expect_continue = true;
 	return HEAD_OK;
 }
 
 static HeadResult
-push_header(Parser *parser, HttpHeader header)
+push_header(Parser *parser, HttpName name, HttpHeader header)
 {
 	HttpHead   *head = parser->head;
 
@@ -206,7 +266,7 @@ push_header(Parser *parser, HttpHeader header)
 		parser->capacity = capacity;
 	}
 	head->headers[head->nheaders++] = header;
-	return apply_header(parser, header);
+	return apply_header(parser, name, header);
 }
 
 static HeadResult
@@ -214,18 +274,19 @@ parse_header_line(Parser *parser, Str line)
 {
 	const char *colon = memchr(line.p, ':', line.n);
 	HttpHeader	header;
+	HttpName	name;
 
 	if (line.p[0] == ' ' || line.p[0] == '\t')
 		return bad(parser, "a folded header line");
 	if (colon == NULL)
 		return bad(parser, "a header line without a colon");
 	header.name = (Str) {line.p, (size_t) (colon - line.p)};
-	if (!http_is_token(header.name))
+	name = http_name(header.name);
+	if (name == HTTP_OTHER && !http_is_token(header.name))
 		return bad(parser, "a header name that is not a token");
+	/* find_end let no control character but TAB into the head, so this is an http_is_value */
 	header.value = trim_blanks((Str) {colon + 1, line.n - header.name.n - 1});
-	if (!http_is_value(header.value))
-		return bad(parser, "a control character in a header value");
-	return push_header(parser, header);
+	return push_header(parser, name, header);
 }
 
 static HeadResult
@@ -257,9 +318,9 @@ parse_request_line(Parser *parser, Str line)
 		return bad(parser, "a method that is not a token");
 	if (head->target.n == 0 || head->target.p[0] != '/')
 		return bad(parser, "a request target that does not begin with a slash");
-	for (size_t i = 0; i < head->target.n; i++)
-		if ((unsigned char) head->target.p[i] <= 0x20 || head->target.p[i] == 0x7f)
-			return bad(parser, "a control character in the request target");
+	/* a space would have ended it, and find_end let no other control character into the head */
+	if (memchr(head->target.p, '\t', head->target.n) != NULL)
+		return bad(parser, "a control character in the request target");
 	return parse_version(parser, (Str) {second + 1, (size_t) (end - second - 1)});
 }
 
@@ -272,11 +333,29 @@ check_framing(Parser *parser)
 		return bad(parser, "Content-Length beside Transfer-Encoding");
 	if (head->chunked && head->minor_version == 0)
 		return bad(parser, "Transfer-Encoding in HTTP/1.0");
-	if (head->minor_version == 1 && http_head_get(head, "Host").p == NULL)
+	if (head->minor_version == 1 && (parser->seen & 1u << HTTP_HOST) == 0)
 		return bad(parser, "no Host header");
 	if (head->minor_version == 0 && !parser->keep_alive)
 		head->close = true;
 	return HEAD_OK;
+}
+
+/* The size of the whole lines at p, without an empty one, that find_end need not look at byte by byte. */
+static size_t
+plain_lines(const char *p, size_t n)
+{
+	size_t		start = 0;
+	const char *cr;
+
+	while ((cr = memchr(p + start, '\r', n - start)) != NULL)
+	{
+		size_t		end = (size_t) (cr - p);
+
+		if (end == start || end + 1 == n || p[end + 1] != '\n' || !is_plain(p + start, end - start))
+			break;
+		start = end + 2;
+	}
+	return start;
 }
 
 /*
@@ -287,10 +366,10 @@ check_framing(Parser *parser)
 static HeadResult
 find_end(Str bytes, size_t limit, size_t *size, const char **error)
 {
-	size_t		line_start = 0;
 	size_t		n = bytes.n < limit ? bytes.n : limit;
+	size_t		line_start = plain_lines(bytes.p, n);
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = line_start; i < n; i++)
 	{
 		unsigned char c;
 

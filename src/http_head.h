@@ -21,6 +21,28 @@ typedef struct HttpHeader
 	Str			value;			/* without surrounding blanks */
 } HttpHeader;
 
+/* The headers that mean something to a proxy; whoever has to tell many apart looks a name up once. */
+typedef enum HttpName
+{
+	HTTP_OTHER,
+	HTTP_ACCEPT_ENCODING,
+	HTTP_AUTHORIZATION,
+	HTTP_CONNECTION,
+	HTTP_CONTENT_LENGTH,
+	HTTP_CONTENT_TYPE,
+	HTTP_EXPECT,
+	HTTP_HOST,
+	HTTP_KEEP_ALIVE,
+	HTTP_PROXY_AUTHENTICATE,
+	HTTP_PROXY_AUTHORIZATION,
+	HTTP_PROXY_CONNECTION,
+	HTTP_SEQUIN_KEY,
+	HTTP_TE,
+	HTTP_TRAILER,
+	HTTP_TRANSFER_ENCODING,
+	HTTP_UPGRADE
+} HttpName;
+
 typedef struct HttpHead
 {
 	Str			method;
@@ -52,6 +74,7 @@ extern HeadResult http_head_parse(Arena *arena, Str bytes, size_t limit, HttpHea
 
 /* The value of the first header of that name (case-insensitive); STR_NULL where absent. */
 extern Str	http_head_get(const HttpHead *head, const char *name);
+extern HttpName http_name(Str name);	/* case-insensitive */
 extern bool http_is_token(Str s);
 extern bool http_is_value(Str s);		/* no control characters but TAB */
 

@@ -72,7 +72,9 @@ add_member(Buf *buf, const char *key, Str value)
 {
 	if (value.p == NULL)
 		return;
-	buf_printf(buf, "%s\"%s\":", buf->p[buf->n - 1] == '{' ? "" : ",", key);
+	buf_cstr(buf, buf->p[buf->n - 1] == '{' ? "\"" : ",\"");
+	buf_cstr(buf, key);
+	buf_cstr(buf, "\":");
 	buf_json_string(buf, value);
 }
 

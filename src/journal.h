@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "storage/itemptr.h"
 
 #include "change.h"
 
@@ -25,6 +26,7 @@ typedef enum JournalState
 typedef struct JournalEntry
 {
 	int64		id;				/* of the row; 0: there is none yet */
+	ItemPointerData place;		/* where it was put; zero: not known */
 	const char *request_id;
 	const char *sync;
 	const char *key_label;		/* of the caller's proxy key; NULL: it sent the API's own token */

@@ -20,6 +20,7 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -66,6 +67,9 @@ struct JournalTable
 	TupleTableSlot *found;		/* what was there */
 	Relation	key;			/* the index by id; NULL until a row is looked for */
 	IndexScanDesc scan;
+	BlockNumber nblocks;		/* while the table is locked it does not shrink; 0: not asked yet */
+	const char *targets_text;	/* the last that was made jsonb: a batch's creates have the same */
+	Datum		targets;
 };
 
 static void
@@ -129,9 +133,10 @@ journal_table_close(JournalTable *table)
 	if (table->scan != NULL)
 	{
 		index_endscan(table->scan);
-		ExecDropSingleTupleTableSlot(table->found);
 		index_close(table->key, AccessShareLock);
 	}
+	if (table->found != NULL)
+		ExecDropSingleTupleTableSlot(table->found);
 	ExecDropSingleTupleTableSlot(table->row);
 	ExecCloseIndices(table->result);
 	ExecResetTupleTable(table->estate->es_tupleTable, false);
@@ -171,8 +176,14 @@ put_state(JournalTable *table, const JournalEntry *entry)
 static void
 put_targets(JournalTable *table, const JournalEntry *entry)
 {
-	if (entry->targets != NULL)
-		put(table, COLUMN_TARGETS, DirectFunctionCall1(jsonb_in, CStringGetDatum(entry->targets)), false);
+	if (entry->targets == NULL)
+		return;
+	if (table->targets_text == NULL || strcmp(table->targets_text, entry->targets) != 0)
+	{
+		table->targets = DirectFunctionCall1(jsonb_in, CStringGetDatum(entry->targets));
+		table->targets_text = entry->targets;
+	}
+	put(table, COLUMN_TARGETS, table->targets, false);
 }
 
 /* ---- rows ---- */
@@ -207,6 +218,7 @@ journal_table_insert(JournalTable *table, JournalEntry *entry)
 	ExecStoreVirtualTuple(table->row);
 	ExecSimpleRelationInsert(table->result, table->estate, table->row);
 	entry->id = id;
+	entry->place = table->row->tts_tid;
 }
 
 static void
@@ -218,17 +230,39 @@ begin_search(JournalTable *table)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("sequin.write_log has no primary key")));
 	table->key = index_open(index, AccessShareLock);
 	table->scan = index_scan_begin(table->rel, table->key, GetActiveSnapshot());
-	table->found = table_slot_create(table->rel, NULL);
+}
+
+/*
+ * Where it was put it mostly still is, and need not be searched for.  But a place is only a guess: a rewrite of the table
+ * may have put another row there, or made the table shorter; a failed transaction leaves none.
+ */
+static bool
+find_at_place(JournalTable *table, const JournalEntry *entry)
+{
+	ItemPointerData place = entry->place;
+	bool		null;
+
+	if (!ItemPointerIsValid(&place))
+		return false;
+	if (table->nblocks == 0)
+		table->nblocks = RelationGetNumberOfBlocks(table->rel);
+	return ItemPointerGetBlockNumber(&place) < table->nblocks &&
+		table_tuple_fetch_row_version(table->rel, &place, GetActiveSnapshot(), table->found) &&
+		DatumGetInt64(slot_getattr(table->found, table->at[COLUMN_ID] + 1, &null)) == entry->id;
 }
 
 static bool
-find_row(JournalTable *table, int64 id)
+find_row(JournalTable *table, const JournalEntry *entry)
 {
 	ScanKeyData key;
 
+	if (table->found == NULL)
+		table->found = table_slot_create(table->rel, NULL);
+	if (find_at_place(table, entry))
+		return true;
 	if (table->scan == NULL)
 		begin_search(table);
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(entry->id));
 	index_rescan(table->scan, &key, 1, NULL, 0);
 	return index_getnext_slot(table->scan, ForwardScanDirection, table->found);
 }
@@ -239,7 +273,7 @@ journal_table_update(JournalTable *table, const JournalEntry *entry)
 	EPQState	epq;
 	int			n = RelationGetDescr(table->rel)->natts;
 
-	if (!find_row(table, entry->id))
+	if (!find_row(table, entry))
 		return;
 	clear_row(table);
 	slot_getallattrs(table->found);

@@ -77,6 +77,7 @@ inbound_create(Conn *conn)
 	inbound->conn = conn;
 	inbound->request.arena = arena;
 	inbound->request.peer_loopback = conn->peer_loopback;
+	inbound->request.kept = conn->kept;
 	inbound->request.internal = inbound;
 	return inbound;
 }
@@ -175,6 +176,7 @@ free_closed(Listener *listener)
 
 		listener->closed = conn->kick_next;
 		free(conn->in);
+		explicit_bzero(conn->kept, sizeof(conn->kept));
 		free(conn);
 	}
 }

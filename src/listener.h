@@ -39,6 +39,12 @@ typedef struct ListenerOptions	/* may be changed at any time; applies to what st
 	const char *tls_key_file;
 } ListenerOptions;
 
+/*
+ * Room of a connection for what its handler need not find out anew for each request.  Zeroed when the connection
+ * begins and when it ends, since it may hold a secret that the client sent.
+ */
+#define REQUEST_KEPT 96
+
 /* A whole request.  Lives until its response has gone out (or its client); then request_done is called, once. */
 struct Request
 {
@@ -51,6 +57,7 @@ struct Request
 	bool		client_gone;	/* the client left; respond() is a no-op then */
 	bool		client_closed;	/* it sends nothing more: it has left, or only waits for its answer */
 	void	   *cls;			/* the handler's own */
+	unsigned char *kept;		/* REQUEST_KEPT bytes of its connection; NULL: that has gone */
 	void	   *internal;		/* listener.c's */
 };
 

@@ -46,23 +46,32 @@ direct_start_body(Conn *conn)
 		direct_read_body(conn);
 }
 
-/* The usual case: one call takes from the socket what was peeked at. */
+/* Takes what was only peeked at out of the socket, without copying it again. */
+static bool
+take_peeked(Conn *conn, Str bytes, size_t size)
+{
+	if (recv(conn->fd, NULL, size, MSG_TRUNC) != (ssize_t) size)
+		return false;
+	conn->consumed += size;
+	/* if that was all, and no end behind it, what comes from now on gives an edge */
+	conn->readable = bytes.n > size || bytes.n >= conn_peek_size(conn->listener) || conn->peer_closed;
+	return true;
+}
+
 void
-direct_take_whole(Conn *conn, Str bytes, size_t head_size)
+direct_take_whole(Conn *conn, Str bytes, size_t head_size, HeadPlace place)
 {
 	Inbound    *inbound = conn->inbound;
 	size_t		body_n = (size_t) inbound->request.head.length;
 	size_t		size = head_size + body_n;
 
 	if ((body_n > 0 && !inbound_add(inbound, (Str) {bytes.p + head_size, body_n})) ||
-		recv(conn->fd, NULL, size, MSG_TRUNC) != (ssize_t) size)
+		!(place == HEAD_TAKEN ? conn_keep_rest(conn, bytes, size) : take_peeked(conn, bytes, size)))
 	{
 		conn_close(conn);
 		return;
 	}
-	conn->consumed += size;
-	/* if that was all, and no end behind it, what comes from now on gives an edge */
-	conn->readable = bytes.n > size || bytes.n >= conn_peek_size(conn->listener) || conn->peer_closed;
+	conn->outright = true;
 	conn_request_whole(conn);
 }
 
@@ -187,33 +196,71 @@ direct_read_body(Conn *conn)
 bool
 response_header_ok(const HttpHeader *header)
 {
-	static const char *const framing[] = {"Connection", "Content-Length", "Transfer-Encoding", "Keep-Alive"};
-
-	for (size_t i = 0; i < sizeof(framing) / sizeof(framing[0]); i++)
-		if (str_iis(header->name, framing[i]))
+	switch (http_name(header->name))
+	{
+		case HTTP_CONNECTION:
+		case HTTP_CONTENT_LENGTH:
+		case HTTP_KEEP_ALIVE:
+		case HTTP_TRANSFER_ENCODING:
 			return false;
-	return http_is_token(header->name) && http_is_value(header->value);
+		case HTTP_OTHER:
+			return http_is_token(header->name) && http_is_value(header->value);
+		default:
+			return http_is_value(header->value);
+	}
 }
 
-static void
-add_headers(Conn *conn, Buf *buf, const Response *response)
+static char *
+put(char *p, Str s)
+{
+	memcpy(p, s.p, s.n);
+	return p + s.n;
+}
+
+#define put_lit(p, text) put((p), STR_LIT(text))
+
+static char *
+put_number(char *p, uint64_t value)
+{
+	char		digits[20];
+	size_t		i = sizeof(digits);
+
+	do
+		digits[--i] = (char) ('0' + value % 10);
+	while ((value /= 10) > 0);
+	return put(p, (Str) {digits + i, sizeof(digits) - i});
+}
+
+static char *
+put_headers(Conn *conn, char *p, const Response *response)
 {
 	for (int i = 0; i < response->nheaders; i++)
 	{
-		if (!response_header_ok(&response->headers[i]))
+		const HttpHeader *header = &response->headers[i];
+
+		if (!response_header_ok(header))
 		{
 			listener_log(conn->listener, 0, "dropped a malformed header of a response");
 			continue;
 		}
-		buf_str(buf, response->headers[i].name);
-		buf_cstr(buf, ": ");
-		buf_str(buf, response->headers[i].value);
-		buf_cstr(buf, "\r\n");
+		p = put(p, header->name);
+		p = put_lit(p, ": ");
+		p = put(p, header->value.p ? header->value : STR_LIT(""));
+		p = put_lit(p, "\r\n");
 	}
+	return p;
 }
 
-static void
-add_framing(Conn *conn, Buf *buf, const Response *response)
+static char *
+put_length(char *p, uint64_t length)
+{
+	p = put_lit(p, "Content-Length: ");
+	p = put_number(p, length);
+	return put_lit(p, "\r\n");
+}
+
+static char *
+put_framing(Conn *conn, char *p, const Response *response)
 {
 	const HttpHead *head = &conn->inbound->request.head;
 	bool		is_head = str_is(head->method, "HEAD");
@@ -221,34 +268,49 @@ add_framing(Conn *conn, Buf *buf, const Response *response)
 
 	conn->out_no_body = is_head || bodiless;
 	if ((is_head || response->status == 304) && response->status != 204 && response->has_declared_length)
-		buf_printf(buf, "Content-Length: %llu\r\n", (unsigned long long) response->declared_length);
+		p = put_length(p, response->declared_length);
 	else if (!bodiless && (!is_head || conn->inbound->out_body_n > 0))
-		buf_printf(buf, "Content-Length: %zu\r\n", conn->inbound->out_body_n);
+		p = put_length(p, conn->inbound->out_body_n);
 	if (conn->close_after)
-		buf_cstr(buf, "Connection: close\r\n");
+		p = put_lit(p, "Connection: close\r\n");
 	else if (head->minor_version == 0)
-		buf_cstr(buf, "Connection: keep-alive\r\n");
-	buf_cstr(buf, "\r\n");
+		p = put_lit(p, "Connection: keep-alive\r\n");
+	return put_lit(p, "\r\n");
 }
 
+/* What build_head writes at most, beside the reason. */
+static size_t
+head_room(const Response *response)
+{
+	size_t		n = sizeof("HTTP/1.1 200 \r\nContent-Length: 18446744073709551615\r\nConnection: keep-alive\r\n\r\n");
+
+	for (int i = 0; i < response->nheaders; i++)
+		n += response->headers[i].name.n + response->headers[i].value.n + 4;
+	return n;
+}
+
+/* Measured first, then written at once. */
 static bool
 build_head(Conn *conn, const Response *response)
 {
-	const char *reason = MHD_get_reason_phrase_for((unsigned) response->status);
-	Buf			buf;
-	Str			text;
+	const char *phrase = MHD_get_reason_phrase_for((unsigned) response->status);
+	Str			reason = str_of(phrase && strcmp(phrase, "Unknown") != 0 ? phrase : "Non-Standard Status");
+	char	   *head = arena_alloc(conn->inbound->arena, head_room(response) + reason.n);
+	char	   *p = head;
 
-	buf_init(&buf, conn->inbound->arena);
-	if (reason == NULL || strcmp(reason, "Unknown") == 0)
-		reason = "Non-Standard Status";
-	buf_printf(&buf, "HTTP/1.1 %d %s\r\n", response->status, reason);
-	add_headers(conn, &buf, response);
-	add_framing(conn, &buf, response);
-	text = buf_finish(&buf);
-	conn->out_head = text.p;
-	conn->out_head_n = text.n;
+	if (head == NULL)
+		return false;
+	p = put_lit(p, "HTTP/1.1 ");
+	p = put_number(p, (uint64_t) response->status);		/* of three digits: direct_respond saw to it */
+	p = put_lit(p, " ");
+	p = put(p, reason);
+	p = put_lit(p, "\r\n");
+	p = put_headers(conn, p, response);
+	p = put_framing(conn, p, response);
+	conn->out_head = head;
+	conn->out_head_n = (size_t) (p - head);
 	conn->out_sent = 0;
-	return text.p != NULL;
+	return true;
 }
 
 void

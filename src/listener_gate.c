@@ -21,7 +21,7 @@
 #define LINGER_BYTES (8 * 1024 * 1024)
 
 static void conn_event(void *arg, uint32_t events);
-static void deadline_passed(void *arg);
+static void timer_rang(void *arg);
 
 Conn *
 conn_create(Listener *listener, int fd, bool peer_loopback)
@@ -64,12 +64,19 @@ conn_unread(const Conn *conn)
 	return conn->fd >= 0 && ioctl(conn->fd, SIOCINQ, &n) == 0 && n > 0 ? (size_t) n : 0;
 }
 
+/*
+ * Deadlines mostly move on, request by request.  So the timer stays where it was and looks at due_us when it
+ * comes: a busy connection costs the heap nothing.
+ */
 void
 conn_deadline(Conn *conn, int64_t ms)
 {
-	if (ms <= 0)
-		timer_clear(conn->listener->reactor, &conn->timer);
-	else if (!timer_set(conn->listener->reactor, &conn->timer, clock_us() + ms * 1000, deadline_passed, conn))
+	Reactor    *reactor = conn->listener->reactor;
+
+	conn->due_us = ms <= 0 ? 0 : reactor_now_us(reactor) + ms * 1000;
+	if (ms <= 0 || (conn->timer.slot != 0 && conn->timer.at_us <= conn->due_us))
+		return;
+	if (!timer_set(reactor, &conn->timer, conn->due_us, timer_rang, conn))
 		listener_log(conn->listener, 2, "out of memory for a deadline");
 }
 
@@ -97,6 +104,7 @@ conn_drop_request(Conn *conn)
 	conn->inbound = NULL;
 	if (inbound == NULL)
 		return;
+	inbound->request.kept = NULL;
 	if (!inbound->handed_over || inbound->answered)
 	{
 		inbound_finish(inbound);
@@ -221,9 +229,8 @@ refuse_late(Conn *conn, const char *part, int64_t ms)
 }
 
 static void
-deadline_passed(void *arg)
+deadline_passed(Conn *conn)
 {
-	Conn	   *conn = arg;
 	const ListenerOptions *options = &conn->listener->options;
 
 	switch (conn->state)
@@ -238,6 +245,20 @@ deadline_passed(void *arg)
 		default:				/* idle, a client that does not read, a linger that ends */
 			conn_close(conn);
 	}
+}
+
+static void
+timer_rang(void *arg)
+{
+	Conn	   *conn = arg;
+	Reactor    *reactor = conn->listener->reactor;
+
+	if (conn->due_us == 0)
+		return;					/* the next deadline sets the timer again */
+	if (conn->due_us <= clock_us())
+		deadline_passed(conn);
+	else if (!timer_set(reactor, &conn->timer, conn->due_us, timer_rang, conn))
+		listener_log(conn->listener, 2, "out of memory for a deadline");
 }
 
 static void
@@ -316,12 +337,53 @@ consume(Conn *conn, size_t n, bool keep)
 	return true;
 }
 
-/*
- * The handler has its say; then the body is read by whoever can.  bytes: what is there, the head first; peeked: it
- * is still in the socket.
- */
+/* What has left the socket beyond the request (or its head) at hand is the next one's, or the body's. */
+bool
+conn_keep_rest(Conn *conn, Str bytes, size_t used)
+{
+	size_t		n = bytes.n - used;
+
+	if (n == 0)
+		return true;
+	if (!conn_reserve_in(conn, n))
+		return false;
+	memcpy(conn->in, bytes.p + used, n);
+	conn->in_n = n;
+	return true;
+}
+
+/* Makes what is behind the head ours to go on with, wherever the head was seen. */
+static bool
+leave_head(Conn *conn, Str bytes, size_t head_size, HeadPlace place)
+{
+	switch (place)
+	{
+		case HEAD_PEEKED:
+			return consume(conn, head_size, false);
+		case HEAD_TAKEN:
+			return conn_keep_rest(conn, bytes, head_size);
+		case HEAD_KEPT:
+			conn_shift_in(conn, head_size);
+	}
+	return true;
+}
+
 static void
-head_complete(Conn *conn, Str bytes, size_t head_size, bool peeked)
+refuse_head(Conn *conn, const Response *refusal, bool has_body)
+{
+	Inbound    *inbound = conn->inbound;
+
+	conn->unread_body = has_body;
+	conn->close_after = conn->close_after || has_body || refusal->close;
+	inbound->answered = true;
+	inbound->out_body = refusal->body;
+	inbound->out_body_n = refusal->body ? refusal->body_len : 0;
+	direct_respond(conn, refusal);
+}
+
+/* The handler has its say; then the body is read by whoever can.  bytes: what is there, the head first. */
+static void
+head_complete(Conn *conn, Str bytes, size_t head_size, HeadPlace place)
 {
 	Listener   *listener = conn->listener;
 	Inbound    *inbound = conn->inbound;
@@ -331,7 +393,7 @@ head_complete(Conn *conn, Str bytes, size_t head_size, bool peeked)
 	bool		accepted;
 
 	conn->close_after = head->close || listener->stopping;
-	inbound->request.received_at_us = clock_us();
+	inbound->request.received_at_us = reactor_now_us(listener->reactor);
 	if (head->length > listener->options.max_body)
 	{
 		conn_refuse(conn, 413, "body_too_large", "the request body is larger than allowed",
@@ -340,40 +402,29 @@ head_complete(Conn *conn, Str bytes, size_t head_size, bool peeked)
 	}
 	inbound_announce(inbound);
 	accepted = listener->handler.on_head(listener->handler.cls, &inbound->request, &refusal);
-	if (accepted && peeked && !head->chunked && !head->expect_continue && bytes.n - head_size >= head->length)
+	if (accepted && place != HEAD_KEPT && !head->chunked && !head->expect_continue &&
+		bytes.n - head_size >= head->length)
 	{
-		direct_take_whole(conn, bytes, head_size);
+		direct_take_whole(conn, bytes, head_size, place);
 		return;
 	}
-	if (accepted && peeked && mhd_can_take(conn, head_size))
-	{
+	conn->outright = !has_body;
+	if (accepted && place == HEAD_PEEKED && mhd_can_take(conn, head_size))
 		mhd_take(conn, head_size);
-		return;
-	}
-	if (peeked && !consume(conn, head_size, false))
+	else if (!leave_head(conn, bytes, head_size, place))
 	{
 		free(refusal.body);
 		conn_close(conn);
-		return;
 	}
-	if (!peeked)
-		conn_shift_in(conn, head_size);
-	if (accepted)
-	{
+	else if (accepted)
 		direct_start_body(conn);
-		return;
-	}
-	conn->unread_body = has_body;
-	conn->close_after = conn->close_after || has_body || refusal.close;
-	inbound->answered = true;
-	inbound->out_body = refusal.body;
-	inbound->out_body_n = refusal.body ? refusal.body_len : 0;
-	direct_respond(conn, &refusal);
+	else
+		refuse_head(conn, &refusal, has_body);
 }
 
 /* HEAD_OK and refusals are dealt with here; false: more bytes are needed. */
 static bool
-filter_head(Conn *conn, Str bytes, bool peeked)
+filter_head(Conn *conn, Str bytes, HeadPlace place)
 {
 	Listener   *listener = conn->listener;
 	const char *error = NULL;
@@ -390,7 +441,7 @@ filter_head(Conn *conn, Str bytes, bool peeked)
 	if (result != HEAD_OK)
 		listener->stats.bad_heads++;
 	if (result == HEAD_OK)
-		head_complete(conn, bytes, size, peeked);
+		head_complete(conn, bytes, size, place);
 	else if (result == HEAD_BAD)
 		conn_refuse(conn, 400, "bad_request", error, NULL);
 	else if (result == HEAD_TOO_LARGE)
@@ -428,7 +479,7 @@ read_head_on(Conn *conn)
 		conn->consumed += (uint64_t) n;
 		/* a head can only end, and be found wrong for good, at a line's end or at its limit */
 		if ((memchr(to, '\n', (size_t) n) != NULL || conn->in_n > listener->options.max_head) &&
-			filter_head(conn, (Str) {conn->in, conn->in_n}, false))
+			filter_head(conn, (Str) {conn->in, conn->in_n}, HEAD_KEPT))
 			return;
 	}
 }
@@ -441,7 +492,19 @@ conn_peek_size(const Listener *listener)
 	return limit < sizeof(listener->scratch) ? limit : sizeof(listener->scratch);
 }
 
-/* The usual case: the whole head is there, and is only peeked at, so that libmicrohttpd can read it. */
+/* Only a part of a head is there, and it is ours: the rest of it is read directly. */
+static void
+await_head(Conn *conn, bool got_it)
+{
+	conn->state = CONN_HEAD;
+	conn_deadline(conn, conn->listener->options.head_timeout_ms);
+	if (got_it && conn_reserve_in(conn, conn->listener->options.max_head + 1))
+		read_head_on(conn);
+	else
+		conn_close(conn);
+}
+
+/* The whole head may be there, its body not: it is only peeked at, so that libmicrohttpd can read it. */
 static void
 peek_head(Conn *conn)
 {
@@ -449,23 +512,43 @@ peek_head(Conn *conn)
 	ssize_t		n = recv(conn->fd, listener->scratch, conn_peek_size(listener), MSG_PEEK);
 
 	if (n <= 0)
+		head_ended(conn, n);
+	else if (!filter_head(conn, (Str) {listener->scratch, (size_t) n}, HEAD_PEEKED))
+		await_head(conn, consume(conn, (size_t) n, true));
+}
+
+/*
+ * The usual case: a connection whose last request was there as a whole.  The next one most likely is too, and
+ * one call takes it from the socket.  Should its body still be to come, that is read directly.
+ */
+static void
+take_head(Conn *conn)
+{
+	Listener   *listener = conn->listener;
+	size_t		most = conn_peek_size(listener);
+	ssize_t		n = recv(conn->fd, listener->scratch, most, 0);
+	Str			bytes = {listener->scratch, n > 0 ? (size_t) n : 0};
+
+	if (n <= 0)
 	{
 		head_ended(conn, n);
 		return;
 	}
-	if (filter_head(conn, (Str) {listener->scratch, (size_t) n}, true))
-		return;
-	conn->state = CONN_HEAD;
-	conn_deadline(conn, listener->options.head_timeout_ms);
-	if (consume(conn, (size_t) n, true))
-		read_head_on(conn);
-	else
-		conn_close(conn);
+	conn->consumed += bytes.n;
+	/* if that was all, and no end behind it, what comes from now on gives an edge */
+	conn->readable = bytes.n == most || conn->peer_closed;
+	if (!filter_head(conn, bytes, HEAD_TAKEN))
+		await_head(conn, conn_keep_rest(conn, bytes, 0));
 }
 
 static void
 read_head(Conn *conn)
 {
+	if (conn->in_n == 0 && conn->outright)
+	{
+		take_head(conn);
+		return;
+	}
 	if (conn->in_n == 0)
 	{
 		peek_head(conn);
@@ -481,7 +564,7 @@ read_head(Conn *conn)
 		/* a pipelined head, whole or in part, came with the last request */
 		conn->state = CONN_HEAD;
 		conn_deadline(conn, conn->listener->options.head_timeout_ms);
-		if (filter_head(conn, (Str) {conn->in, conn->in_n}, false))
+		if (filter_head(conn, (Str) {conn->in, conn->in_n}, HEAD_KEPT))
 			return;
 	}
 	read_head_on(conn);

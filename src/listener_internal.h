@@ -43,6 +43,14 @@ typedef enum ConnState
 	CONN_CLOSED					/* no fd any more; freed by listener_run */
 } ConnState;
 
+/* Where a head was seen, and so who has to take it out of there. */
+typedef enum HeadPlace
+{
+	HEAD_PEEKED,				/* in the scratch buffer, and still in the socket */
+	HEAD_TAKEN,					/* in the scratch buffer, out of the socket */
+	HEAD_KEPT					/* in conn->in */
+} HeadPlace;
+
 typedef struct Conn Conn;
 
 /* One request and its response.  Lives in its own arena, until on_done. */
@@ -77,11 +85,13 @@ struct Conn
 	ConnState	state;
 	int			fd;				/* ours or, while mhd is set, libmicrohttpd's to close */
 	Watch	   *watch;
-	Timer		timer;
+	Timer		timer;			/* rings at due_us or before */
+	int64_t		due_us;			/* the present state's deadline; 0: none */
 	bool		peer_loopback;
 	bool		close_after;	/* close when the present response is out */
 	bool		unread_body;	/* closing with request bytes still to come */
 	bool		peer_closed;	/* its FIN has come */
+	bool		outright;		/* its last request was there as a whole: the next is taken without a look */
 	bool		readable;		/* there may be bytes in the socket: false only when the next ones will give an edge */
 	Inbound    *inbound;		/* the present request */
 	uint64_t	consumed;		/* request bytes that have rightly left the socket */
@@ -100,6 +110,7 @@ struct Conn
 	struct MHD_Connection *mhd;
 	void	  **mhd_slot;		/* libmicrohttpd's pointer back to us */
 	bool		mhd_suspended;
+	unsigned char kept[REQUEST_KEPT];	/* the requests' kept */
 	bool		mhd_started;	/* it has called the handler for the present request */
 	struct MHD_Response *mhd_response;	/* to be queued when it calls the handler again */
 	int			mhd_status;
@@ -168,12 +179,13 @@ extern void conn_drop_request(Conn *conn);			/* the client left */
 extern bool conn_watch(Conn *conn);
 extern size_t conn_peek_size(const Listener *listener);	/* bytes that are looked at for a head */
 extern void conn_shift_in(Conn *conn, size_t n);	/* n bytes of conn->in are used */
+extern bool conn_keep_rest(Conn *conn, Str bytes, size_t used);	/* false: out of memory */
 extern bool conn_reserve_in(Conn *conn, size_t cap);
 extern size_t conn_unread(const Conn *conn);		/* bytes in the socket's receive queue */
 
 /* listener_direct.c */
 extern void direct_start_body(Conn *conn);
-extern void direct_take_whole(Conn *conn, Str bytes, size_t head_size);	/* head and body were peeked at */
+extern void direct_take_whole(Conn *conn, Str bytes, size_t head_size, HeadPlace place);	/* head and body are in bytes */
 extern void direct_read_body(Conn *conn);
 extern void direct_respond(Conn *conn, const Response *response);
 extern void direct_write(Conn *conn);

@@ -156,11 +156,23 @@ deadline_passed(void *arg)
 	turn_by(pacer, 0);
 }
 
-static bool
-set_deadline(PacerWait *wait)
+/*
+ * Those who got no slot in their first turn wait by the clock from now on; most get one, and need no timer.  They are
+ * the last of the line.  Who cannot have a timer (memory) does not wait.
+ */
+static void
+set_deadlines(PacerList *list)
 {
-	return wait->deadline_us == INT64_MAX ||
-		timer_set(wait->pacer->reactor, &wait->deadline, wait->deadline_us, deadline_passed, wait);
+	PacerWait  *prev;
+
+	for (PacerWait *wait = list->last; wait != NULL && !wait->timed; wait = prev)
+	{
+		prev = wait->prev;
+		wait->timed = true;
+		if (wait->deadline_us != INT64_MAX &&
+			!timer_set(wait->pacer->reactor, &wait->deadline, wait->deadline_us, deadline_passed, wait))
+			deadline_passed(wait);
+	}
 }
 
 void
@@ -169,10 +181,11 @@ pacer_wait(Pacer *pacer, PacerWait *wait)
 	Line	   *line = wait->record ? line_for(pacer, wait->record) : NULL;
 
 	wait->pacer = pacer;
+	wait->timed = false;
 	turn_by(pacer, 0);
 	if (wait->record == NULL)
 		list_add(&pacer->free, wait);
-	else if (line == NULL || !set_deadline(wait))
+	else if (line == NULL)
 		list_add(&pacer->expired, wait);
 	else
 	{
@@ -210,7 +223,7 @@ pacer_expire_all(Pacer *pacer)
 
 /* Moves everybody who gets a slot now to `granted`; returns when to ask again. */
 static int64_t
-line_take(Pacer *pacer, Line *line, LimitParty party)
+line_take(Pacer *pacer, Line *line, LimitParty party, int64_t now)
 {
 	PacerList  *list = &line->waits[party];
 	int64_t		retry_at = INT64_MAX;
@@ -219,8 +232,11 @@ line_take(Pacer *pacer, Line *line, LimitParty party)
 	{
 		PacerWait  *wait = list->first;
 
-		if (!limiter_take(line->record, party, wait->ticket, clock_us(), &retry_at))
+		if (!limiter_take(line->record, party, wait->ticket, now, &retry_at))
+		{
+			set_deadlines(list);
 			return retry_at;
+		}
 		FAULT_POINT("limiter.granted");
 		timer_clear(pacer->reactor, &wait->deadline);
 		list_remove(wait);
@@ -235,6 +251,7 @@ static void
 take_all(Pacer *pacer)
 {
 	int64_t		next = INT64_MAX;
+	int64_t		now = pacer->nlines > 0 ? clock_us() : 0;
 
 	for (int i = 0; i < LINE_BUCKETS && pacer->nlines > 0; i++)
 	{
@@ -246,7 +263,7 @@ take_all(Pacer *pacer)
 
 			for (int party = 0; party < RATE_PARTIES; party++)
 			{
-				int64_t		at = line_take(pacer, line, party);
+				int64_t		at = line_take(pacer, line, party, now);
 
 				if (at < next)
 					next = at;

@@ -28,6 +28,7 @@ struct PacerWait					/* embedded in its owner */
 	struct PacerList *list;		/* where it stands; NULL: not waiting */
 	Pacer	   *pacer;
 	Timer		deadline;
+	bool		timed;			/* it has stood in line for a turn: the deadline's timer is set, if there is one */
 };
 
 extern Pacer *pacer_create(Reactor *reactor);		/* NULL: out of memory */

@@ -34,6 +34,7 @@ struct Reactor
 {
 	int			epoll_fd;
 	int			depth;			/* dispatches on the stack */
+	int64_t		now_us;			/* when the last dispatch began */
 	Watch	   *watches;
 	Watch	   *dead;
 	Timer	  **heap;			/* heap[0] is the earliest */
@@ -67,7 +68,14 @@ reactor_create(void)
 		errno = saved;
 		return NULL;
 	}
+	reactor->now_us = clock_us();
 	return reactor;
+}
+
+int64_t
+reactor_now_us(const Reactor *reactor)
+{
+	return reactor->now_us;
 }
 
 static void
@@ -312,6 +320,7 @@ reactor_dispatch(Reactor *reactor)
 {
 	int			ran;
 
+	reactor->now_us = clock_us();
 	reactor->depth++;
 	ran = dispatch_watches(reactor);
 	ran += dispatch_timers(reactor);

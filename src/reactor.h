@@ -28,6 +28,8 @@ struct Timer					/* embedded in its owner; zero it before first use */
 };
 
 extern int64_t clock_us(void);				/* CLOCK_MONOTONIC */
+/* The same as of this turn's dispatch: for deadlines of seconds, which need no look at the clock per request. */
+extern int64_t reactor_now_us(const Reactor *reactor);
 
 extern Reactor *reactor_create(void);		/* NULL: errno says why */
 extern void reactor_destroy(Reactor *reactor);

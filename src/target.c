@@ -71,6 +71,19 @@ decode_round(char *p, size_t *n)
 	return out < in.n;
 }
 
+/* A dot behind a slash is rare, and without one no segment of a path without escapes is of dots. */
+static bool
+has_slash_dot(Str path)
+{
+	const char *end = path.p + path.n;
+	const char *slash = path.p;
+
+	while (slash < end && (slash = memchr(slash, '/', (size_t) (end - slash))) != NULL)
+		if (++slash < end && *slash == '.')
+			return true;
+	return false;
+}
+
 /*
  * A dot segment as any server might see it: raw, between encoded slashes ("a%2F..%2Fb"), or
  * decoded more than once ("%252e%252e").
@@ -80,7 +93,8 @@ hides_dot_segment(Arena *arena, Str path, bool *found)
 {
 	Str			copy;
 
-	*found = has_dot_segment(path);
+	/* it begins with a slash, and check_bytes let no backslash into it */
+	*found = has_slash_dot(path) && has_dot_segment(path);
 	if (*found || memchr(path.p, '%', path.n) == NULL)
 		return true;
 	copy = arena_str(arena, path.p, path.n);
@@ -104,13 +118,32 @@ has_control(Str s)
 	return false;
 }
 
+/* Eight bytes that check_bytes has nothing to say about: above 0x20, no DEL, no backslash, no '%'. */
+static inline bool
+eight_are_plain(const char *p)
+{
+	const uint64_t ones = 0x0101010101010101ULL;
+	uint64_t	w,
+				found;
+
+	memcpy(&w, p, 8);
+	/* a byte's high bit: it is below 0x21, or one of the three; a borrow only ever finds too much */
+	found = (w - ones * 0x21) | ((w ^ (ones * 0x7f)) - ones) | ((w ^ (ones * '\\')) - ones) | ((w ^ (ones * '%')) - ones);
+	return (found & (ones * 0x80)) == 0;
+}
+
 static const char *
 check_bytes(Str path)
 {
 	for (size_t i = 0; i < path.n; i++)
 	{
-		unsigned char c = (unsigned char) path.p[i];
+		unsigned char c;
 
+		while (path.n - i >= 8 && eight_are_plain(path.p + i))
+			i += 8;
+		if (i == path.n)
+			break;
+		c = (unsigned char) path.p[i];
 		if (c <= 0x20 || c == 0x7f)
 			return "a control character in the path";
 		if (c == '\\')
@@ -269,6 +302,12 @@ decode(Arena *arena, Str raw, bool plus_is_space, Str *decoded)
 bool
 target_decode(Arena *arena, Str raw, Str *decoded)
 {
+	/* the usual case is a copy */
+	if (raw.n == 0 || memchr(raw.p, '%', raw.n) == NULL)
+	{
+		*decoded = arena_str(arena, raw.p, raw.n);
+		return decoded->p != NULL;
+	}
 	return decode(arena, raw, false, decoded);
 }
 

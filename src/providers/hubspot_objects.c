@@ -62,6 +62,13 @@ field_at(const SchemaCollection *c, int at, Str name, int *hint)
 	return str_is(name, c->fields[at].field) ? &c->fields[at] : NULL;
 }
 
+/*
+ * Where the properties stood in their type when they were last named in this order: an API's answers name them in the
+ * same order nearly always.  Only ever a guess, which is compared.
+ */
+#define GUESSES 512
+static uint16_t guesses[GUESSES];
+
 #define FEW_FIELDS 64			/* looked through from the start sooner than halved */
 
 /* By halves, as the snapshot has its fields in the order of their names' bytes; elsewhere it may miss. */
@@ -106,6 +113,21 @@ find_field(const SchemaCollection *c, Str name, int *hint)
 	return NULL;
 }
 
+/* The nth property of an object. */
+static bool
+is_known(const SchemaCollection *c, Str name, int nth, int *hint)
+{
+	uint16_t   *guess = &guesses[nth % GUESSES];
+	const SchemaField *found;
+
+	if (c != NULL && *guess < c->nfields && name.n > 0 && field_at(c, *guess, name, hint) != NULL)
+		return true;
+	found = find_field(c, name, hint);
+	if (found != NULL)
+		*guess = (uint16_t) (found - c->fields);
+	return found != NULL;
+}
+
 static void
 set_value(FieldValue *value, const JsonDoc *doc, uint32_t node)
 {
@@ -127,6 +149,7 @@ hubspot_add_properties(Change *change, Arena *arena, const SchemaCollection *c, 
 					   uint32_t properties, bool *unknown)
 {
 	int			hint = 0;
+	int			nth = 0;
 
 	if (json_type(doc, properties) != JSON_OBJECT)
 		return true;
@@ -140,7 +163,7 @@ hubspot_add_properties(Change *change, Arena *arena, const SchemaCollection *c, 
 		value = change_add_field(change, arena, name);
 		if (value == NULL)
 			return false;
-		value->known = find_field(c, name, &hint) != NULL;
+		value->known = is_known(c, name, nth++, &hint);
 		set_value(value, doc, it);
 		if (!value->known)
 			*unknown = true;

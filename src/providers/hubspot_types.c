@@ -79,6 +79,8 @@ hubspot_types(int *count)
 const HubspotType *
 hubspot_builtin(Str name)
 {
+	if (name.n == 0)			/* most operations have no second type */
+		return NULL;
 	for (int i = 0; i < NTYPES; i++)
 		if (str_is(name, types[i].id) || str_iis(name, types[i].plural) || str_iis(name, types[i].singular))
 			return &types[i];

@@ -109,6 +109,25 @@ def test_a_revocation_is_seen_by_the_very_next_request_of_every_worker(cluster, 
         w.socket.close()
 
 
+def test_a_connection_s_right_key_opens_nothing_for_another_one(cluster, hub):
+    """What a connection has shown once is remembered: for that key alone, and its sync alone."""
+    k, other = hub.client.key, make_sync(cluster, hub.fake, "hubspot", tables=["contacts"], wait=False)
+    second = key(cluster, hub, methods=["POST"])
+    with Wire(urlsplit(hub.client.root).port) as wire:
+        def ask_again(root, k):
+            wire.send(request(root, "GET", LIST, [("Sequin-Key", k)]))
+            return wire.read()
+        for i in range(len(k)):
+            assert ask_again(hub.client.root, k).status == 200
+            refused(ask_again(hub.client.root, k[:i] + ("A" if k[i] != "A" else "B") + k[i + 1:]), "invalid_key")
+        refused(ask_again(hub.client.root, k[:-1]), "invalid_key")
+        refused(ask_again(other.client.root, k), "invalid_key")
+        refused(ask_again(hub.client.root, second), "method_not_allowed_for_key")
+        assert ask_again(hub.client.root, k).status == 200
+        refused(ask_again(hub.client.root, second), "method_not_allowed_for_key")
+    cluster.sql("SELECT sequin.drop_sync(%s, drop_tables => true)", (other.name,))
+
+
 def test_a_revocation_holds_while_the_new_configuration_cannot_be_read(cluster, hub):
     """A lock keeps the workers from reading it: the old one must not decide meanwhile."""
     k = key(cluster, hub, label="locked out")

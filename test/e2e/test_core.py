@@ -148,6 +148,29 @@ def test_a_locked_deferred_row_is_not_read_again_all_the_time(brittle, people):
     wait_until("the write is in", lambda: people.row("contact", made)["firstname"] == "Due")
 
 
+@pytest.mark.parametrize("rewrite", [
+    ["DELETE FROM sequin.write_log WHERE state <> 'intent'", "VACUUM FULL sequin.write_log"],
+    ["TRUNCATE sequin.write_log"],
+    ["TRUNCATE sequin.write_log", "INSERT INTO sequin.write_log (request_id, sync, method, path, status, state) "
+     "SELECT 'stranger', 'x', 'GET', '/', 418, 'none' FROM generate_series(1, 100)"],
+])
+def test_a_journal_that_is_rewritten_under_a_write_settles_that_write_or_nothing(brittle, people, rewrite):
+    """Where the intent was put another row stands now, or none."""
+    made = [create(people, f"moved{i}@example.com").json["id"] for i in range(20)][-1]
+    people.fake.fault("delay", method="PATCH", delay_ms=700)
+    with ThreadPoolExecutor(1) as pool:
+        flying = pool.submit(people.client.patch, f"{CONTACTS}/{made}", {"properties": {"firstname": "Moved"}})
+        [row] = wait_until("it is at the API", lambda: [r for r in unsettled(brittle) if r["state"] == "intent"])
+        for statement in rewrite:
+            brittle.sql(statement)
+        assert flying.result().commit == "committed"
+    assert people.row("contact", made)["firstname"] == "Moved"
+    rows = brittle.dicts("SELECT id, request_id, status, state FROM sequin.write_log")
+    ours = [r for r in rows if r["id"] == row["id"]]
+    assert [r["state"] for r in ours] == ([] if "TRUNCATE" in rewrite[0] else ["committed"])
+    assert {(r["status"], r["state"]) for r in rows if r["request_id"] == "stranger"} <= {(418, "none")}
+
+
 # ---- the configuration moves under a write ----
 
 def test_a_write_at_the_api_is_committed_under_the_sync_s_new_name(brittle, people):

@@ -132,6 +132,9 @@ main(void)
 	check(setenv("TEST_CREDENTIAL", " s3cret\n", 1) == 0 && gives("env:TEST_CREDENTIAL", "s3cret"), "a variable's value is the secret, trimmed");
 	check(setenv("TEST_CREDENTIAL", "s3cret x", 1) == 0 && refused("env:TEST_CREDENTIAL", "not one token"), "one with a blank inside is refused");
 	check(unsetenv("TEST_CREDENTIAL") == 0 && refused("env:TEST_CREDENTIAL", "TEST_CREDENTIAL"), "an unset variable is named");
+	check(credential_is_token("pat-s3cret") && !credential_is_token("") && !credential_is_token("a b") && !credential_is_token("a\r\nb") &&
+		  !credential_is_token("{\"a\":1}") && !credential_is_token("file:/x") && !credential_is_token("env:X"),
+		  "a literal token is told from a reference, from OAuth's object and from what fits no header");
 	check_files();
 	check_odd_files();
 	check_cache_size();

@@ -108,6 +108,9 @@ main(void)
 			   "end-to-end headers come down in order, empty ones and duplicates included");
 	check_down("Content-Length=1|Transfer-Encoding=chunked|Connection=X-Q|x-q=1|Keep-Alive=1|A=b|", "A=b|",
 			   "framing and hop-by-hop headers stay above");
+	check_up("Connection=keep-alive|Keep-Alive=5|A=b|", false, false, "A=b|", "keep-alive names no header that would go up");
+	check_up("Connection=keep-alive, A|Connection=Keep-Alive|A=b|B=c|", false, false, "B=c|", "what stands beside keep-alive is named");
+	check_down("Connection=keep-alive|Connection=X-Q|keep-alive=1|X-Q=1|A=b|", "A=b|", "one Connection header of several names another");
 	check_down("Sequin-Commit=committed|sequin-error=x|SEQUIN-Request-Id=1|Sequin=1|A=b|", "Sequin=1|A=b|",
 			   "an API cannot speak with our headers");
 	check_down("Content-Encoding=gzip|Trailers=x|", "Content-Encoding=gzip|Trailers=x|",

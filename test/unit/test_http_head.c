@@ -189,9 +189,102 @@ test_incomplete_and_large(void)
 	arena_destroy(arena);
 }
 
+static bool
+same_letter(int a, int b)
+{
+	a = a >= 'A' && a <= 'Z' ? a + 32 : a;
+	b = b >= 'A' && b <= 'Z' ? b + 32 : b;
+	return a == b;
+}
+
+/* Compared eight at a time: each pair of bytes, at each place of texts of each length. */
+static void
+test_case(void)
+{
+	bool		all = true;
+
+	for (size_t n = 1; n <= 19; n++)
+		for (size_t at = 0; at < n; at++)
+			for (int i = 0; i < 256 * 256; i++)
+			{
+				char		a[19] = "Qx-\xe4[@z{`A~Zaw0_9b";
+				char		b[19] = "qX-\xe4[@Z{`a~zAW0_9B";
+
+				a[at] = (char) (i >> 8);
+				b[at] = (char) i;
+				all = all && str_ieq((Str) {a, n}, (Str) {b, n}) == same_letter(i >> 8, i & 255);
+			}
+	check(all, "two texts are the same but for ASCII letters' case, or they are not");
+}
+
+static void
+test_names(void)
+{
+	static const char *const names[] = {
+		[HTTP_ACCEPT_ENCODING] = "Accept-Encoding",[HTTP_AUTHORIZATION] = "Authorization",[HTTP_CONNECTION] = "Connection",
+		[HTTP_CONTENT_LENGTH] = "Content-Length",[HTTP_CONTENT_TYPE] = "Content-Type",[HTTP_EXPECT] = "Expect",
+		[HTTP_HOST] = "Host",[HTTP_KEEP_ALIVE] = "Keep-Alive",[HTTP_PROXY_AUTHENTICATE] = "Proxy-Authenticate",
+		[HTTP_PROXY_AUTHORIZATION] = "Proxy-Authorization",[HTTP_PROXY_CONNECTION] = "Proxy-Connection",
+		[HTTP_SEQUIN_KEY] = "Sequin-Key",[HTTP_TE] = "TE",[HTTP_TRAILER] = "Trailer",
+		[HTTP_TRANSFER_ENCODING] = "Transfer-Encoding",[HTTP_UPGRADE] = "Upgrade"
+	};
+	bool		known = true;
+	bool		others = true;
+
+	for (int i = HTTP_OTHER + 1; i <= HTTP_UPGRADE; i++)
+	{
+		char		text[40];
+		size_t		n = strlen(names[i]);
+
+		memcpy(text, names[i], n);
+		for (size_t j = 0; j < n; j++)
+		{
+			known = known && http_name((Str) {text, n}) == (HttpName) i;
+			if (text[j] != '-')
+				text[j] ^= 0x20;	/* the other case */
+		}
+		known = known && http_name((Str) {text, n}) == (HttpName) i;
+		for (size_t j = 0; j < n; j++)
+		{
+			text[j] ^= 1;
+			others = others && http_name((Str) {text, n}) == HTTP_OTHER;
+			text[j] ^= 1;
+		}
+		others = others && http_name((Str) {text, n - 1}) == HTTP_OTHER;
+	}
+	check(known, "known names are known in any case");
+	check(others && http_name((Str) {"", 0}) == HTTP_OTHER &&
+		  http_name(STR_LIT("A-name-that-is-longer-than-any")) == HTTP_OTHER, "no other name is");
+}
+
+/* Lines are looked through in words: each byte, at each place of a line, is judged as it is alone. */
+static void
+test_bytes(void)
+{
+	bool		all = true;
+
+	for (int c = 0; c < 256; c++)
+		for (int at = 0; at < 21; at++)
+		{
+			Arena	   *arena = arena_create();
+			char		bytes[] = "GET /a HTTP/1.1\r\nHost: x\r\nName: 01234567890123456789-\r\n\r\n";
+			HeadResult	result;
+
+			bytes[32 + at] = (char) c;
+			result = parse_n(arena, bytes, sizeof(bytes) - 1, 16000);
+			all = all && (result == HEAD_OK) == ((c >= 0x20 && c != 0x7f) || c == '\t');
+			all = all && (result != HEAD_OK || http_is_value(head.headers[1].value));
+			arena_destroy(arena);
+		}
+	check(all, "a control character but TAB is refused wherever in a value it stands");
+}
+
 int
 main(void)
 {
+	test_case();
+	test_names();
+	test_bytes();
 	test_good();
 	test_framing();
 	test_lines();

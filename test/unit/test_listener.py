@@ -37,8 +37,10 @@ def free_port():
 
 
 class Harness:
-    def __init__(self, binary, nofile=None, **options):
-        self.port = free_port()
+    """warm: every connection has served a whole request before the test gets it, so its next one is taken outright."""
+
+    def __init__(self, binary, nofile=None, warm=False, **options):
+        self.port, self.warm = free_port(), warm
         limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))) if nofile else None
         self.process = subprocess.Popen([binary, str(self.port), *[f"{k}={v}" for k, v in options.items()]],
                                         stderr=subprocess.PIPE, text=True, preexec_fn=limit)
@@ -47,18 +49,21 @@ class Harness:
         self.reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True)
         self.reader.start()
 
-    def connect(self, port=None):
+    def connect(self, port=None, warm=None):
         s = socket.create_connection(("127.0.0.1", port or self.port), timeout=10)
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.warm if warm is None else warm:
+            s.sendall(b"GET /instant HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert read_response(s)[2] == b"ok"
         return s
 
-    def send(self, data):
-        s = self.connect()
+    def send(self, data, warm=None):
+        s = self.connect(warm=warm)
         s.sendall(data)
         return s
 
     def stats(self):
-        s = self.send(b"GET /stats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        s = self.send(b"GET /stats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", warm=False)
         return json.loads(read_response(s)[2])
 
     def stop(self):
@@ -85,9 +90,9 @@ def start(binary):
             h.stop()
 
 
-@pytest.fixture(scope="module")
-def harness(binary):
-    h = Harness(binary, head_ms=1500, body_ms=1500, idle_ms=60000)
+@pytest.fixture(scope="module", params=["fresh", "warm"])
+def harness(request, binary):
+    h = Harness(binary, warm=request.param == "warm", head_ms=1500, body_ms=1500, idle_ms=60000)
     yield h
     h.stop()
 
@@ -229,7 +234,7 @@ def test_an_ambiguous_request_is_refused_and_nothing_after_it_is_served(harness,
     assert error["code"] == "bad_request" and error["request_id"] == headers["sequin-request-id"][0]
     s.shutdown(socket.SHUT_WR)
     assert reader.at_end(), "something else was served"
-    assert harness.stats()["requests"] == before + 1   # the stats request itself
+    assert harness.stats()["requests"] == before + 1 + harness.warm   # the stats request itself
 
 
 @pytest.mark.parametrize("size", [20_000, 100_000, 1_000_000])
@@ -409,6 +414,22 @@ def test_pipelined_requests_are_answered_in_order_or_the_connection_closes(harne
         assert status == 200 and headers["x-target"] == [target]
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_was_taken_with_a_request_is_the_next_one_wherever_it_is_cut(harness, refused):
+    first = request(line=b"GET /refuse HTTP/1.1") if refused else request(b"Content-Length: 3\r\n", body=b"abc")
+    both = first + request(b"Content-Length: 4\r\n", body=b"defg", line=b"POST /echo?second HTTP/1.1") + request(line=b"GET /third HTTP/1.1")
+    s = harness.connect()
+    reader = Reader(s)
+    for cut in range(len(first), len(both)):
+        s.sendall(both[:cut])
+        time.sleep(0.002)
+        s.sendall(both[cut:])
+        status, headers, body = reader.response()
+        assert (status, body == b"abc") == ((403, False) if refused else (200, True)) and "connection" not in headers
+        assert reader.response()[2] == b"defg"
+        assert reader.response()[1]["x-target"] == ["/third"]
+
+
 def test_a_pipelined_bad_head_is_400_after_the_first_answer_or_the_connection_closes(harness):
     for i in range(50):
         s = harness.send(request(line=b"GET /delay/%d/ HTTP/1.1" % (i % 4)))
@@ -562,9 +583,20 @@ def test_a_slow_body_is_cut_at_the_total_deadline_with_a_reason(harness, lines, 
 
 
 def test_a_connection_that_says_nothing_is_closed_silently(harness):
-    s = harness.connect()
+    s = harness.connect(warm=False)
     began = time.monotonic()
     assert s.recv(10) == b"" and 1.3 < time.monotonic() - began < 2.5
+
+
+def test_an_earlier_deadline_that_was_met_does_not_close_a_connection_that_waits(harness):
+    s = harness.send(request(line=b"GET /instant HTTP/1.1"), warm=False)
+    reader = Reader(s)
+    assert reader.response()[0] == 200
+    time.sleep(1.8)     # beyond the head's deadline of the connection's beginning
+    s.sendall(request(line=b"GET /delay/1800/ HTTP/1.1"))
+    assert reader.response()[0] == 200
+    s.sendall(request(line=b"GET /instant HTTP/1.1"))
+    assert reader.response()[0] == 200
 
 
 def test_an_idle_connection_is_closed_silently(start):

@@ -185,9 +185,43 @@ test_query(void)
 	arena_destroy(arena);
 }
 
+static bool
+escape_is_malformed(const char *at)
+{
+	return strspn(at + 1, "0123456789abcdef") < 2;
+}
+
+/* Paths are looked through in words: each byte, at each place, is judged as it is alone. */
+static void
+test_bytes(void)
+{
+	bool		all = true;
+
+	for (int c = 1; c < 256; c++)
+		for (int at = 4; at < 30; at++)
+		{
+			Arena	   *arena = arena_create();
+			char		raw[] = "/Jt3/api.hubspot.com/zyxwvutszyxwvuts";
+			bool		bad = c <= 0x20 || c == 0x7f || c == '\\' || c == '#' ||
+				(c == '%' && escape_is_malformed(raw + at));
+
+			raw[at] = (char) c;
+			all = all && (parse(arena, raw).kind == TARGET_BAD) == bad;
+			arena_destroy(arena);
+		}
+	check(all, "a byte that no path may have is refused wherever it stands");
+	check_bad("/x/h/0123456789/.", "dot segment");
+	check_bad("/x/h/0123456789/..", "dot segment");
+	check_bad("/x/h/./0123456789", "dot segment");
+	check_bad("/../x/h", "dot segment");
+	check_bad("/.", "dot segment");
+	check_api("/x/h/.a/..b/...", "x", "h", "/.a/..b/...", NULL);
+}
+
 int
 main(void)
 {
+	test_bytes();
 	test_api_targets();
 	test_refused_targets();
 	test_own_pages();
