@@ -7,17 +7,15 @@
  */
 #include "mirror_internal.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "datatype/timestamp.h"
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "txn.h"
 #include "values.h"
 
 #define UNIX_EPOCH_DAYS (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)
@@ -33,44 +31,29 @@ needs_encoding(Str text)
 	return false;
 }
 
-/* False: refused; *error is palloc'd.  What is out of our hands (memory, cancel) is thrown on. */
-static bool
-guarded_input(MirrorColumn *column, Str text, Datum *datum, char **error)
+typedef struct Input
 {
-	MemoryContext cx = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool ok = true;
-	Datum volatile value = (Datum) 0;
+	MirrorColumn *column;
+	Str			text;
+	Datum		datum;
+} Input;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cx);
-	PG_TRY();
-	{
-		char	   *encoded = pg_any_to_server(text.p, (int) text.n, PG_UTF8);
+static void
+input_run(void *arg)
+{
+	Input	   *input = arg;
+	char	   *encoded = pg_any_to_server(input->text.p, (int) input->text.n, PG_UTF8);
 
-		value = InputFunctionCall(&column->input, encoded, column->ioparam, column->typmod);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *data;
-		int			category;
+	input->datum = InputFunctionCall(&input->column->input, encoded, input->column->ioparam, input->column->typmod);
+}
 
-		MemoryContextSwitchTo(cx);
-		data = CopyErrorData();
-		category = ERRCODE_TO_CATEGORY(data->sqlerrcode);
-		if (category == ERRCODE_OPERATOR_INTERVENTION || category == ERRCODE_INSUFFICIENT_RESOURCES)
-			PG_RE_THROW();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		*error = data->message;
-		ok = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cx);
-	CurrentResourceOwner = owner;
-	*datum = value;
-	return ok;
+/* All but what is out of our hands: memory, cancel. */
+static bool
+is_refusal(int sqlstate)
+{
+	int			category = ERRCODE_TO_CATEGORY(sqlstate);
+
+	return category != ERRCODE_OPERATOR_INTERVENTION && category != ERRCODE_INSUFFICIENT_RESOURCES;
 }
 
 /* The next element of the text that values.c spells: quoted, or NULL; put at *room.  Returns what follows it. */
@@ -160,7 +143,7 @@ mirror_value(Apply *apply, MirrorOp *op, MirrorColumn *column, const FieldValue 
 	ColumnValue converted;
 	const char *error = NULL;
 	char	   *refusal;
-	Datum		datum;
+	Input		input;
 	ValueResult result;
 
 	/* HubSpot, which has versions, is the one that writes "" for nothing. */
@@ -182,8 +165,9 @@ mirror_value(Apply *apply, MirrorOp *op, MirrorColumn *column, const FieldValue 
 	*isnull = false;
 	if (column->exact && !needs_encoding(converted.text))
 		return exact_datum(column, &converted);
-	if (guarded_input(column, converted.text, &datum, &refusal))
-		return datum;
+	input = (Input) {column, converted.text};
+	if (txn_try(input_run, &input, is_refusal, &refusal))
+		return input.datum;
 	mirror_note_error(apply, op, column->field->column, value, refusal);
 	*isnull = true;
 	return (Datum) 0;
