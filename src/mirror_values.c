@@ -105,8 +105,18 @@ text_array(Str text)
 	return PointerGetDatum(construct_md_array(elements, nulls, 1, &n, &lower, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
+static Str
+checked_text(Arena *arena, const MirrorColumn *column, const ColumnValue *value)
+{
+	Str			text = value_text(arena, column->field->type, value);
+
+	if (text.p == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return text;
+}
+
 static Datum
-exact_datum(MirrorColumn *column, ColumnValue *value)
+exact_datum(Arena *arena, MirrorColumn *column, const ColumnValue *value)
 {
 	switch (column->field->type)
 	{
@@ -125,7 +135,7 @@ exact_datum(MirrorColumn *column, ColumnValue *value)
 		case MIRROR_TEXT_ARRAY:
 			return text_array(value->text);
 		default:
-			return InputFunctionCall(&column->input, (char *) value->text.p, column->ioparam, column->typmod);
+			return InputFunctionCall(&column->input, (char *) checked_text(arena, column, value).p, column->ioparam, column->typmod);
 	}
 }
 
@@ -164,8 +174,8 @@ mirror_value(Apply *apply, MirrorOp *op, MirrorColumn *column, const FieldValue 
 	}
 	*isnull = false;
 	if (column->exact && !needs_encoding(converted.text))
-		return exact_datum(column, &converted);
-	input = (Input) {column, converted.text};
+		return exact_datum(op->item->arena, column, &converted);
+	input = (Input) {column, checked_text(op->item->arena, column, &converted)};
 	if (txn_try(input_run, &input, is_refusal, &refusal))
 		return input.datum;
 	mirror_note_error(apply, op, column->field->column, value, refusal);

@@ -48,16 +48,17 @@ becomes(MirrorType type, bool hubspot, const char *json, const char *want)
 	ColumnValue out;
 	const char *error;
 	ValueResult result = convert(type, hubspot, str_of(json), &out, &error);
+	Str			text = result == VALUE_OK && !out.is_null ? value_text(arena, type, &out) : STR_NULL;
 	bool		ok;
 
 	if (result == VALUE_MISFIT)
 		ok = want != NULL && want[0] == '!' && error != NULL && strstr(error, want + 1) != NULL;
 	else
 		ok = result == VALUE_OK && out.is_null == (want == NULL) && error == NULL &&
-			(want == NULL || (str_is(out.text, want) && out.text.p[out.text.n] == '\0'));
+			(want == NULL || (str_is(text, want) && text.p[text.n] == '\0'));
 	if (!ok)
 		printf("# %s as %s became %s%s%s, not %s\n", json, schema_type_name(type), result == VALUE_MISFIT ? "a misfit: " : "",
-			   out.is_null ? "NULL" : out.text.p ? out.text.p : "", error ? error : "", want ? want : "NULL");
+			   out.is_null ? "NULL" : text.p ? text.p : "", error ? error : "", want ? want : "NULL");
 	return ok;
 }
 
@@ -271,7 +272,7 @@ check_stdin(void)
 			Buf			buf;
 
 			buf_init(&buf, arena);
-			buf_json_string(&buf, out.text);
+			buf_json_string(&buf, value_text(arena, type, &out));
 			printf("text %s %" PRId64 "\n", buf_finish(&buf).p, out.number);
 		}
 		arena_destroy(arena);
