@@ -13,6 +13,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
+#include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 #include "txn.h"
@@ -134,6 +135,10 @@ exact_datum(Arena *arena, MirrorColumn *column, const ColumnValue *value)
 			return TimestampTzGetDatum(value->number - UNIX_EPOCH_DAYS * USECS_PER_DAY);
 		case MIRROR_TEXT_ARRAY:
 			return text_array(value->text);
+		case MIRROR_NUMERIC:
+			if (value->is_short)	/* a fifth of the input function's work */
+				return NumericGetDatum(int64_div_fast_to_numeric(value->number, value->scale));
+			/* FALLTHROUGH */
 		default:
 			return InputFunctionCall(&column->input, (char *) checked_text(arena, column, value).p, column->ioparam, column->typmod);
 	}

@@ -130,6 +130,7 @@ convert_numeric(Convert *c, Str text)
 		return misfit(c, "not a number");
 	if (!decimal_fits_numeric(&d))
 		return misfit(c, "number out of range");
+	c->out->is_short = decimal_short(&d, &c->out->number, &c->out->scale);
 	return put_text(c, text);
 }
 

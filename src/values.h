@@ -23,7 +23,9 @@ typedef struct ColumnValue
 	Str			text;			/* all other types; as long as the FieldValue or the arena lives, and not NUL-terminated */
 	bool		boolean;		/* MIRROR_BOOLEAN */
 	int64_t		number;			/* MIRROR_INTEGER, MIRROR_BIGINT; MIRROR_TIMESTAMPTZ: µs since the Unix epoch;
-								 * MIRROR_DATE: days since the Unix epoch */
+								 * MIRROR_DATE: days since the Unix epoch; MIRROR_NUMERIC, where is_short: */
+	bool		is_short;		/* number / 10^scale says the same as text, with as many digits behind the point */
+	int			scale;
 } ColumnValue;
 
 /*

@@ -369,6 +369,21 @@ def test_a_value_that_fits_no_column_is_noted_once_not_with_every_sweep(pages, h
     assert [(e["id"], e["value"]) for e in errors(hub)] == [("1", "word")]
 
 
+def test_numbers_keep_their_value_and_their_digits(pages, hub):
+    hub.cluster.sql(f'ALTER TABLE "{hub.name}".contact ADD amount numeric')
+    hub.cluster.sql("INSERT INTO sequin.mirror_column (sync, collection, field, field_name, column_name, column_type) "
+                    "VALUES (%s, %s, 'amount', 'amount', 'amount', 'numeric')", (hub.name, CONTACT))
+    numbers = ["0", "-0", "0.00", "-0.00", "1", "-1", "10", "9999", "10000", "10001", "1.5", "1.50", "-12.340", "007", "+5", "5.", ".5", "-.05", "0.0001",
+               "0.00010", "0.00001", "10000.0001", "99999999999.9999", "999999999999999", "-999999999999999", ".000000000000001", "9999999999999999",
+               "123456789012345.6", "1e3", "1.5e-3", "100000000", "0.10", "12345.678"]
+    numbers += [f"{sign}{10**whole // 3}.{'7' * scale}" for sign in ("", "-") for whole in range(9) for scale in range(8)]
+    pages.page(*[record(n, amount=text) for n, text in enumerate(numbers)])
+    got = hub.cluster.sql(f'SELECT c.amount::text, c.amount = w.n::numeric, w.n::numeric::text'
+                          f' FROM "{hub.name}".contact AS c JOIN unnest(%s::text[]) WITH ORDINALITY AS w(n, i) ON c.id = (i - 1)::text', (numbers,))
+    assert len(got) == len(numbers)
+    assert [g for g in got if g[0] != g[2] or not g[1]] == []
+
+
 @pytest.mark.parametrize("type_", ["json", "xml", "varchar(20)", "numeric(8,2)", "char(5)", "integer[]", "point", 'text COLLATE "C"'])
 def test_a_column_of_any_type_can_be_compared(pages, hub, type_):
     value = {"json": '{"a": 1}', "xml": "<a/>", "numeric(8,2)": "1.5", "integer[]": "{1,2}", "point": "(1,2)"}.get(type_, "abc")
