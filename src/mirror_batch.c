@@ -14,6 +14,7 @@
 #include "utils/rls.h"
 #include "utils/timestamp.h"
 
+#include "fault_point.h"
 #include "txn.h"
 
 #define MEMORY_KB (32 * 1024)	/* beyond that a batch goes to a temporary file */
@@ -259,6 +260,7 @@ insert_run(void *arg)
 
 	if (n != insert->batch->count)
 		elog(ERROR, "of %d new rows " UINT64_FORMAT " went in", insert->batch->count, n);
+	FAULT_IN_TXN("mirror.inserted");
 }
 
 /* Another unique index of the user's says the same: the statement that follows tells. */

@@ -5,7 +5,7 @@
  * fence lock held.  A row goes in by one INSERT ... ON CONFLICT whose WHERE is guarantee G2: where
  * the API gives versions a lower one never overwrites a higher; where it gives none, or the same
  * (its clock ticks slower than writes come), an answer overwrites only what was confirmed before
- * the answer was asked for.
+ * the answer was asked for.  Rows that are likely to be new are inserted plainly, which overwrites nothing.
  */
 #include "mirror_internal.h"
 
