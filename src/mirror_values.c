@@ -136,7 +136,7 @@ exact_datum(Arena *arena, MirrorColumn *column, const ColumnValue *value)
 		case MIRROR_TEXT_ARRAY:
 			return text_array(value->text);
 		case MIRROR_NUMERIC:
-			if (value->is_short)	/* a fifth of the input function's work */
+			if (value->is_short)	/* a third of the input function's work */
 				return NumericGetDatum(int64_div_fast_to_numeric(value->number, value->scale));
 			/* FALLTHROUGH */
 		default:
