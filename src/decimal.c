@@ -10,6 +10,7 @@
 #define MAX_SCALE 16383			/* numeric: digits behind the point */
 #define MAX_MAGNITUDE 131072	/* numeric: digits before it */
 #define MAX_EXPONENT 1000000000
+#define SHORT_DIGITS 15
 
 static Str
 take_digits(Str *rest)
@@ -119,3 +120,18 @@ decimal_integer(const Decimal *d, int64_t *number)
 	return true;
 }
 
+bool
+decimal_short(const Decimal *d, int64_t *number, int *scale)
+{
+	size_t		n = d->whole.n + d->fraction.n;
+
+	if (d->exponent != 0 || n > SHORT_DIGITS)
+		return false;
+	*number = 0;
+	for (size_t i = 0; i < n; i++)
+		*number = *number * 10 + (decimal_digit(d, i) - '0');
+	if (d->negative)
+		*number = -*number;
+	*scale = (int) d->fraction.n;
+	return true;
+}

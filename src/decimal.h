@@ -20,4 +20,7 @@ extern bool decimal_parse(Str text, Decimal *d);
 extern bool decimal_fits_numeric(const Decimal *d);		/* whether PostgreSQL's numeric can hold it */
 extern bool decimal_integer(const Decimal *d, int64_t *number);	/* false: it is no integer, or too large */
 
+/* Few digits and no exponent, as most are: it is number / 10^scale, and so many digits are written behind its point. */
+extern bool decimal_short(const Decimal *d, int64_t *number, int *scale);
+
 #endif

@@ -18,11 +18,11 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 
 #include "names.h"
 #include "shared.h"
+#include "txn.h"
 
 #define EVOLVE_CLASS 0x5352		/* the fourth field of the advisory lock's tag; PostgreSQL's own use 1 and 2 */
 
@@ -49,49 +49,44 @@ execute_as_owner(Oid owner, const char *sql)
 		elog(ERROR, "could not change a mirror table: %s", SPI_result_code_string(result));
 }
 
-/* What is no fault of this statement: the transaction must end, and may be tried again. */
+typedef struct Ddl
+{
+	Evolve	   *e;
+	const char *sql;
+} Ddl;
+
+static void
+ddl_run(void *arg)
+{
+	Ddl		   *ddl = arg;
+
+	execute_as_owner(ddl->e->sync->owner, ddl->sql);
+}
+
+/* All but what is no fault of this statement: then the transaction must end, and may be tried again. */
 static bool
-must_rethrow(int sqlstate)
+is_refusal(int sqlstate)
 {
 	int			category = ERRCODE_TO_CATEGORY(sqlstate);
 
-	return category == ERRCODE_OPERATOR_INTERVENTION || category == ERRCODE_INSUFFICIENT_RESOURCES ||
-		category == ERRCODE_TRANSACTION_ROLLBACK || sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
+	return category != ERRCODE_OPERATOR_INTERVENTION && category != ERRCODE_INSUFFICIENT_RESOURCES &&
+		category != ERRCODE_TRANSACTION_ROLLBACK && sqlstate != ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
 /* False: refused, and noted. */
 static bool
 ddl(Evolve *e, const char *table, const char *sql)
 {
-	MemoryContext cx = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool ok = true;
+	Ddl			run = {e, sql};
+	char	   *refusal;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cx);
-	PG_TRY();
+	if (!txn_try(ddl_run, &run, is_refusal, &refusal))
 	{
-		execute_as_owner(e->sync->owner, sql);
-		ReleaseCurrentSubTransaction();
-		e->changed = true;
+		note(e, table, refusal);
+		return false;
 	}
-	PG_CATCH();
-	{
-		ErrorData  *data;
-
-		MemoryContextSwitchTo(cx);
-		data = CopyErrorData();
-		if (must_rethrow(data->sqlerrcode))
-			PG_RE_THROW();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		note(e, table, data->message);
-		ok = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cx);
-	CurrentResourceOwner = owner;
-	return ok;
+	e->changed = true;
+	return true;
 }
 
 /* ---- names ---- */

@@ -52,7 +52,9 @@ typedef struct MirrorTable
 	int16	   *hints;			/* where the n-th field of the last change had its column */
 	MemoryContext shape_cx;
 	struct RowShape *shape;		/* the last rows' columns and plans: pages have the same row after row */
+	bool		plain;			/* no trigger or rule sees rows on their way in, or sends them elsewhere */
 	bool		pages_are_new;	/* all of the last page was written */
+	int			new_rows;		/* of pages in which no row was there before, since the last other page */
 } MirrorTable;
 
 /* A row of sequin.tombstone, read or to be written. */
@@ -139,7 +141,8 @@ typedef struct MirrorBatch
 typedef enum MirrorPlanKind
 {
 	MIRROR_PLAN_WRITE,			/* params: stamp, fence; returns the keys it wrote */
-	MIRROR_PLAN_JUDGE			/* param: fence; returns numbers and Judgements (mirror_batch.c) */
+	MIRROR_PLAN_JUDGE,			/* param: fence; returns numbers and Judgements (mirror_batch.c) */
+	MIRROR_PLAN_INSERT			/* param: stamp; fails where one of the rows is there already */
 } MirrorPlanKind;
 
 typedef SPIPlanPtr (*MirrorPlanSource) (MirrorBatch *batch, MirrorPlanKind kind);

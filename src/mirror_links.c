@@ -90,6 +90,13 @@ new_labels(const MirrorOp *op, const char *source)
 	return psprintf(SORTED_LABELS, psprintf("mirrored.labels OPERATOR(pg_catalog.||) %s.labels", source));
 }
 
+static const char *
+link_insert_sql(const MirrorTable *t)
+{
+	return psprintf("INSERT INTO %s AS mirrored (%s, %s, labels, _sync_updated_at)"
+					" SELECT b.from_id, b.to_id, b.labels, $1 FROM " MIRROR_BATCH " AS b", t->quoted, from_column(t), to_column(t));
+}
+
 /* Labels that are added need no fence: whenever they were there, they were. */
 static const char *
 link_write_sql(const MirrorOp *op)
@@ -97,11 +104,9 @@ link_write_sql(const MirrorOp *op)
 	MirrorTable *t = op->table;
 	const char *labels = new_labels(op, "excluded");
 
-	return psprintf("INSERT INTO %s AS mirrored (%s, %s, labels, _sync_updated_at)"
-					" SELECT b.from_id, b.to_id, b.labels, $1 FROM " MIRROR_BATCH " AS b ON CONFLICT (%s, %s) DO UPDATE"
-					" SET labels = %s, _sync_updated_at = $1 WHERE (%s)%s"
+	return psprintf("%s ON CONFLICT (%s, %s) DO UPDATE SET labels = %s, _sync_updated_at = $1 WHERE (%s)%s"
 					" RETURNING mirrored.%s::pg_catalog.text, mirrored.%s::pg_catalog.text",
-					t->quoted, from_column(t), to_column(t), from_column(t), to_column(t), labels,
+					link_insert_sql(t), from_column(t), to_column(t), labels,
 					op->change->labels_replace
 					? "mirrored._sync_updated_at IS NULL OR mirrored._sync_updated_at OPERATOR(pg_catalog.<) $2"
 					: "$2 IS NOT NULL",
@@ -129,7 +134,9 @@ link_plan(MirrorBatch *batch, MirrorPlanKind kind)
 
 	if (kind == MIRROR_PLAN_WRITE)
 		return mirror_table_plan(t, link_write_sql(batch->ops), 2, types)->plan;
-	return mirror_table_plan(t, link_judge_sql(batch->ops), 1, types)->plan;
+	if (kind == MIRROR_PLAN_JUDGE)
+		return mirror_table_plan(t, link_judge_sql(batch->ops), 1, types)->plan;
+	return mirror_table_plan(t, link_insert_sql(t), 1, types)->plan;
 }
 
 static int

@@ -5,7 +5,7 @@
  * fence lock held.  A row goes in by one INSERT ... ON CONFLICT whose WHERE is guarantee G2: where
  * the API gives versions a lower one never overwrites a higher; where it gives none, or the same
  * (its clock ticks slower than writes come), an answer overwrites only what was confirmed before
- * the answer was asked for.
+ * the answer was asked for.  Rows that are likely to be new are inserted plainly, which overwrites nothing.
  */
 #include "mirror_internal.h"
 
@@ -28,7 +28,7 @@ typedef struct RowShape
 	uint8	   *set;			/* a byte per column, and two for the times */
 	bool		page;
 	TupleDesc	desc;
-	MirrorPlan *plans[2];		/* by MirrorPlanKind, pinned; NULL: not needed yet */
+	MirrorPlan *plans[3];		/* by MirrorPlanKind, pinned; NULL: not needed yet */
 } RowShape;
 
 /* One row on its way into a batch. */
@@ -152,24 +152,32 @@ same_condition(const Assignment *list, int n, bool excluded)
 }
 
 static const char *
-write_sql(const MirrorTable *t, const RowShape *shape, const Assignment *list, int n)
+insert_sql(const MirrorTable *t, const Assignment *list, int n)
 {
 	StringInfoData names,
-				values,
-				sets;
+				values;
 
 	initStringInfo(&names);
 	initStringInfo(&values);
-	initStringInfo(&sets);
 	for (int i = 0; i < n; i++)
 	{
 		appendStringInfo(&names, ", %s", list[i].column);
 		appendStringInfo(&values, ", b.%s", list[i].batched);
-		appendStringInfo(&sets, ", %s = excluded.%s", list[i].column, list[i].column);
 	}
-	return psprintf("INSERT INTO %s AS mirrored (id, _sync_updated_at%s) SELECT b.id, $1%s FROM " MIRROR_BATCH " AS b"
-					" ON CONFLICT (id) DO UPDATE SET _sync_updated_at = $1%s WHERE (%s)%s RETURNING mirrored.id::pg_catalog.text",
-					t->quoted, names.data, values.data, sets.data, sets_updated(t, shape->set)
+	return psprintf("INSERT INTO %s AS mirrored (id, _sync_updated_at%s) SELECT b.id, $1%s FROM " MIRROR_BATCH " AS b",
+					t->quoted, names.data, values.data);
+}
+
+static const char *
+write_sql(const MirrorTable *t, const RowShape *shape, const Assignment *list, int n)
+{
+	StringInfoData sets;
+
+	initStringInfo(&sets);
+	for (int i = 0; i < n; i++)
+		appendStringInfo(&sets, ", %s = excluded.%s", list[i].column, list[i].column);
+	return psprintf("%s ON CONFLICT (id) DO UPDATE SET _sync_updated_at = $1%s WHERE (%s)%s RETURNING mirrored.id::pg_catalog.text",
+					insert_sql(t, list, n), sets.data, sets_updated(t, shape->set)
 					? "mirrored.updated_at IS NULL OR mirrored.updated_at OPERATOR(pg_catalog.<) excluded.updated_at"
 					" OR (mirrored.updated_at OPERATOR(pg_catalog.=) excluded.updated_at AND"
 					" (mirrored._sync_updated_at IS NULL OR mirrored._sync_updated_at OPERATOR(pg_catalog.<) $2))"
@@ -208,8 +216,10 @@ row_plan(MirrorBatch *batch, MirrorPlanKind kind)
 		n = assignments(t, shape->set, list);
 		if (kind == MIRROR_PLAN_WRITE)
 			shape->plans[kind] = mirror_table_plan(t, write_sql(t, shape, list, n), 2, types);
-		else
+		else if (kind == MIRROR_PLAN_JUDGE)
 			shape->plans[kind] = mirror_table_plan(t, judge_sql(t, shape, list, n), 1, types);
+		else
+			shape->plans[kind] = mirror_table_plan(t, insert_sql(t, list, n), 1, types);
 		shape->plans[kind]->pinned = true;
 	}
 	return shape->plans[kind]->plan;
@@ -241,7 +251,7 @@ take_shape(MirrorTable *t, const Row *row, bool page)
 
 	if (shape != NULL && shape->page == page && memcmp(shape->set, row->set, t->ncolumns + 2) == 0)
 		return shape->desc;
-	for (int i = 0; shape != NULL && i < 2; i++)
+	for (int i = 0; shape != NULL && i < lengthof(shape->plans); i++)
 		if (shape->plans[i] != NULL)
 			shape->plans[i]->pinned = false;
 	if (t->shape_cx == NULL)

@@ -8,8 +8,10 @@
 #include "mirror_internal.h"
 
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_attribute.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
@@ -19,6 +21,8 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/reltrigger.h"
 #include "utils/syscache.h"
 
 /* Partial updates come with many different sets of columns. */
@@ -139,6 +143,23 @@ read_columns(MirrorTable *t)
 	return true;
 }
 
+static bool
+sees_inserts(const TriggerDesc *triggers)
+{
+	return triggers != NULL && (triggers->trig_insert_before_row || triggers->trig_insert_after_row ||
+								triggers->trig_insert_before_statement || triggers->trig_insert_after_statement);
+}
+
+static bool
+is_plain(Oid relid)
+{
+	Relation	rel = table_open(relid, NoLock);
+	bool		plain = rel->rd_rel->relkind == RELKIND_RELATION && rel->rd_rules == NULL && !sees_inserts(rel->trigdesc);
+
+	table_close(rel, NoLock);
+	return plain;
+}
+
 /* NULL: something that it must have is missing. */
 static MirrorTable *
 table_build(CatalogSync *sync, SchemaCollection *c, Oid relid)
@@ -152,6 +173,7 @@ table_build(CatalogSync *sync, SchemaCollection *c, Oid relid)
 	t->sync = sync;
 	t->c = c;
 	t->relid = relid;
+	t->plain = is_plain(relid);
 	t->quoted = quote_qualified_identifier(sync->target_schema, c->table);
 	whole = has_standard_columns(t) && read_columns(t);
 	t->hints = palloc0(sizeof(int16) * (t->c->nfields + 1));

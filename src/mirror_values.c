@@ -7,17 +7,16 @@
  */
 #include "mirror_internal.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "datatype/timestamp.h"
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
+#include "utils/numeric.h"
 #include "utils/timestamp.h"
 
+#include "txn.h"
 #include "values.h"
 
 #define UNIX_EPOCH_DAYS (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)
@@ -33,44 +32,29 @@ needs_encoding(Str text)
 	return false;
 }
 
-/* False: refused; *error is palloc'd.  What is out of our hands (memory, cancel) is thrown on. */
-static bool
-guarded_input(MirrorColumn *column, Str text, Datum *datum, char **error)
+typedef struct Input
 {
-	MemoryContext cx = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool ok = true;
-	Datum volatile value = (Datum) 0;
+	MirrorColumn *column;
+	Str			text;
+	Datum		datum;
+} Input;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cx);
-	PG_TRY();
-	{
-		char	   *encoded = pg_any_to_server(text.p, (int) text.n, PG_UTF8);
+static void
+input_run(void *arg)
+{
+	Input	   *input = arg;
+	char	   *encoded = pg_any_to_server(input->text.p, (int) input->text.n, PG_UTF8);
 
-		value = InputFunctionCall(&column->input, encoded, column->ioparam, column->typmod);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *data;
-		int			category;
+	input->datum = InputFunctionCall(&input->column->input, encoded, input->column->ioparam, input->column->typmod);
+}
 
-		MemoryContextSwitchTo(cx);
-		data = CopyErrorData();
-		category = ERRCODE_TO_CATEGORY(data->sqlerrcode);
-		if (category == ERRCODE_OPERATOR_INTERVENTION || category == ERRCODE_INSUFFICIENT_RESOURCES)
-			PG_RE_THROW();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		*error = data->message;
-		ok = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cx);
-	CurrentResourceOwner = owner;
-	*datum = value;
-	return ok;
+/* All but what is out of our hands: memory, cancel. */
+static bool
+is_refusal(int sqlstate)
+{
+	int			category = ERRCODE_TO_CATEGORY(sqlstate);
+
+	return category != ERRCODE_OPERATOR_INTERVENTION && category != ERRCODE_INSUFFICIENT_RESOURCES;
 }
 
 /* The next element of the text that values.c spells: quoted, or NULL; put at *room.  Returns what follows it. */
@@ -122,8 +106,18 @@ text_array(Str text)
 	return PointerGetDatum(construct_md_array(elements, nulls, 1, &n, &lower, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
+static Str
+checked_text(Arena *arena, const MirrorColumn *column, const ColumnValue *value)
+{
+	Str			text = value_text(arena, column->field->type, value);
+
+	if (text.p == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return text;
+}
+
 static Datum
-exact_datum(MirrorColumn *column, ColumnValue *value)
+exact_datum(Arena *arena, MirrorColumn *column, const ColumnValue *value)
 {
 	switch (column->field->type)
 	{
@@ -141,8 +135,12 @@ exact_datum(MirrorColumn *column, ColumnValue *value)
 			return TimestampTzGetDatum(value->number - UNIX_EPOCH_DAYS * USECS_PER_DAY);
 		case MIRROR_TEXT_ARRAY:
 			return text_array(value->text);
+		case MIRROR_NUMERIC:
+			if (value->is_short)	/* a third of the input function's work */
+				return NumericGetDatum(int64_div_fast_to_numeric(value->number, value->scale));
+			/* FALLTHROUGH */
 		default:
-			return InputFunctionCall(&column->input, (char *) value->text.p, column->ioparam, column->typmod);
+			return InputFunctionCall(&column->input, (char *) checked_text(arena, column, value).p, column->ioparam, column->typmod);
 	}
 }
 
@@ -160,7 +158,7 @@ mirror_value(Apply *apply, MirrorOp *op, MirrorColumn *column, const FieldValue 
 	ColumnValue converted;
 	const char *error = NULL;
 	char	   *refusal;
-	Datum		datum;
+	Input		input;
 	ValueResult result;
 
 	/* HubSpot, which has versions, is the one that writes "" for nothing. */
@@ -181,9 +179,10 @@ mirror_value(Apply *apply, MirrorOp *op, MirrorColumn *column, const FieldValue 
 	}
 	*isnull = false;
 	if (column->exact && !needs_encoding(converted.text))
-		return exact_datum(column, &converted);
-	if (guarded_input(column, converted.text, &datum, &refusal))
-		return datum;
+		return exact_datum(op->item->arena, column, &converted);
+	input = (Input) {column, checked_text(op->item->arena, column, &converted)};
+	if (txn_try(input_run, &input, is_refusal, &refusal))
+		return input.datum;
 	mirror_note_error(apply, op, column->field->column, value, refusal);
 	*isnull = true;
 	return (Datum) 0;

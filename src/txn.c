@@ -20,6 +20,7 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 
@@ -161,7 +162,7 @@ recover(MemoryContext cx, TxnError *error)
 	FreeErrorData(data);
 	if (guard_stopping != NULL)
 		disable_timeout(guard_timeout, false);
-	AbortCurrentTransaction();
+	AbortOutOfAnyTransaction();
 	QueryCancelPending = false;
 	RESUME_INTERRUPTS();
 }
@@ -205,6 +206,43 @@ txn_run(void (*body) (void *arg), void *arg, int lock_timeout_ms, TxnError *erro
 		SetLatch(MyLatch);
 	LockTimeout = saved_lock_timeout;
 	MemoryContextSwitchTo(cx);
+	return ok;
+}
+
+bool
+txn_try(void (*body) (void *arg), void *arg, bool (*forgives) (int sqlstate), char **message)
+{
+	MemoryContext cx = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool ok = true;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cx);
+	PG_TRY();
+	{
+		body(arg);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *data;
+
+		MemoryContextSwitchTo(cx);
+		data = CopyErrorData();
+		FlushErrorState();
+		/* Also before the error goes on: whoever catches it ends one level only. */
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cx);
+		CurrentResourceOwner = owner;
+		if (!forgives(data->sqlerrcode))
+			ReThrowError(data);
+		if (message != NULL)
+			*message = data->message;
+		ok = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cx);
+	CurrentResourceOwner = owner;
 	return ok;
 }
 

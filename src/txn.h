@@ -27,6 +27,12 @@ typedef struct TxnError
 extern bool txn_run(void (*body) (void *arg), void *arg, int lock_timeout_ms, TxnError *error);
 
 /*
+ * Inside of a transaction: runs body(arg) in a subtransaction.  False: it failed with an error that `forgives` takes,
+ * and nothing of it stands; *message (palloc'd; NULL: not asked for) is the primary one.  Any other error goes on.
+ */
+extern bool txn_try(void (*body) (void *arg), void *arg, bool (*forgives) (int sqlstate), char **message);
+
+/*
  * Once per worker, after its database connection: a commit that waits for a synchronous standby is let
  * go after commit_timeout, and soon once *stopping is set (where the standby is missing it would hold up
  * every other request of the worker, and the shutdown, for ever).

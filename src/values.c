@@ -43,16 +43,15 @@ put_null(Convert *c)
 static ValueResult
 put_text(Convert *c, Str text)
 {
-	c->out->text = arena_str(c->arena, text.p, text.n);
-	return c->out->text.p ? VALUE_OK : VALUE_NOMEM;
+	c->out->text = text;
+	return VALUE_OK;
 }
 
 static ValueResult
-put_number(Convert *c, int64_t number, const char *text)
+put_number(Convert *c, int64_t number)
 {
 	c->out->number = number;
-	c->out->text = str_of(text);
-	return text ? VALUE_OK : VALUE_NOMEM;
+	return VALUE_OK;
 }
 
 static bool
@@ -93,27 +92,15 @@ value_parse_time(Str text, int64_t *us)
 }
 
 static ValueResult
-put_date(Convert *c, int64_t days)
-{
-	return put_number(c, days, date_print(c->arena, days));
-}
-
-static ValueResult
-put_time(Convert *c, int64_t us)
-{
-	return put_number(c, us, time_print(c->arena, us));
-}
-
-static ValueResult
 convert_date(Convert *c, Str text)
 {
 	int64_t		days,
 				us;
 
 	if (date_parse(text, &days))
-		return put_date(c, days);
+		return put_number(c, days);
 	if (value_parse_time(text, &us))
-		return put_date(c, time_day(us));
+		return put_number(c, time_day(us));
 	return misfit(c, "not a date");
 }
 
@@ -124,9 +111,9 @@ convert_time(Convert *c, Str text)
 				us;
 
 	if (value_parse_time(text, &us))
-		return put_time(c, us);
+		return put_number(c, us);
 	if (date_parse(text, &days) && !__builtin_mul_overflow(days, TIME_DAY_US, &us))
-		return put_time(c, us);
+		return put_number(c, us);
 	return misfit(c, "not a point in time");
 }
 
@@ -143,6 +130,7 @@ convert_numeric(Convert *c, Str text)
 		return misfit(c, "not a number");
 	if (!decimal_fits_numeric(&d))
 		return misfit(c, "number out of range");
+	c->out->is_short = decimal_short(&d, &c->out->number, &c->out->scale);
 	return put_text(c, text);
 }
 
@@ -156,7 +144,7 @@ convert_integer(Convert *c, Str text, int64_t min, int64_t max)
 		return misfit(c, "not a number");
 	if (!decimal_integer(&d, &number) || number < min || number > max)
 		return misfit(c, "not an integer of this size");
-	return put_number(c, number, arena_printf(c->arena, "%" PRId64, number));
+	return put_number(c, number);
 }
 
 static ValueResult
@@ -168,7 +156,6 @@ convert_boolean(Convert *c, Str text)
 		if (str_iis(text, words[i]))
 		{
 			c->out->boolean = i % 2 == 1;
-			c->out->text = c->out->boolean ? STR_LIT("true") : STR_LIT("false");
 			return VALUE_OK;
 		}
 	return misfit(c, "not a boolean");
@@ -430,4 +417,23 @@ value_convert(Arena *arena, MirrorType type, const FieldValue *value, bool empty
 	result = convert(&c, type);
 	*error = result == VALUE_MISFIT ? c.error : NULL;
 	return result;
+}
+
+Str
+value_text(Arena *arena, MirrorType type, const ColumnValue *value)
+{
+	switch (type)
+	{
+		case MIRROR_DATE:
+			return str_of(date_print(arena, value->number));
+		case MIRROR_TIMESTAMPTZ:
+			return str_of(time_print(arena, value->number));
+		case MIRROR_INTEGER:
+		case MIRROR_BIGINT:
+			return str_of(arena_printf(arena, "%" PRId64, value->number));
+		case MIRROR_BOOLEAN:
+			return value->boolean ? STR_LIT("true") : STR_LIT("false");
+		default:
+			return arena_str(arena, value->text.p, value->text.n);
+	}
 }

@@ -5,6 +5,7 @@ import decimal
 
 import pytest
 
+from cluster import wait_until
 from conftest import make_sync
 from hubspot_mirror import Account
 
@@ -97,6 +98,19 @@ def test_a_new_property_is_a_column_when_its_answer_comes(hub, account, path):
     assert hub.columns("contact")["shoe_size"] == "numeric"
     one = make(hub, email="shoe@example.com", shoe_size="42.5")
     account.same("contacts", one, ("shoe_size",))
+
+
+def test_a_reader_who_holds_the_table_defers_a_new_column_and_nothing_else(hub, account):
+    """The wait for the lock ends inside a subtransaction: the worker must be out of both."""
+    body = {"name": "shoe_size", "label": "Shoe size", "type": "number", "fieldType": "number", "groupName": "information"}
+    with hub.cluster.connect(autocommit=False) as db:
+        db.execute(f'SELECT FROM "{hub.name}".contact')
+        assert hub.client.post("/crm/v3/properties/contacts", body).commit == "deferred"
+        for n in range(5):      # whichever worker it was
+            make(hub, email=f"meanwhile{n}@example.com")
+        db.rollback()
+    wait_until("the column is there", lambda: "shoe_size" in hub.columns("contact"))
+    make(hub, email="shoe@example.com", shoe_size="42.5")
 
 
 def test_a_batch_of_new_properties_are_columns(hub):

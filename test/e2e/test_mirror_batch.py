@@ -3,6 +3,7 @@
 The probe (test/mirror/mirror_probe.c) calls mirror_apply as the sync process does, with changes given as JSON.
 """
 
+import concurrent.futures
 import json
 import os
 import subprocess
@@ -178,6 +179,144 @@ def test_in_the_course_of_one_session_new_pages_and_known_ones_may_alternate(pag
     assert len(hub.rows("contact")) == 60 + 70
 
 
+# Pages that follow on one that was all new are inserted as such, in a subtransaction; with a known row they fall back.
+
+class Session:
+    """One session that reads pages as a backfill does; its first ones are new."""
+
+    def __init__(self, sync, new=40):
+        self.sync, self.table = sync, f'"{sync.name}".contact'
+        self.db = sync.cluster.connect()
+        if new:
+            assert self.page(*[record(n) for n in range(1000, 1000 + new)])["nwritten"] == new
+
+    def page(self, *changes, ago_ms=0):
+        return json.loads(self.db.execute("SELECT public.probe_apply(%s, %s)", (self.sync.name, json.dumps(
+            [{"page": True, "ago_ms": ago_ms, "changes": changes}]))).fetchone()[0])[0]
+
+    def inserted_as_new(self, *changes):
+        """Were these rows written by a subtransaction?"""
+        with self.db.transaction():
+            xid = self.db.execute("SELECT pg_catalog.pg_current_xact_id()::text").fetchone()[0]
+            assert self.page(*changes)["nwritten"] == len(changes)
+            mine = self.db.execute(f"SELECT count(*) FROM {self.table} WHERE xmin::text = %s", (xid,)).fetchone()[0]
+        assert mine in (0, len(changes))
+        return mine == 0
+
+    def wrote(self, **states):
+        rows = {r["id"]: r["firstname"] for r in self.sync.rows("contact")}
+        assert {k: rows.get(k) for k in states} == states
+
+
+@pytest.fixture
+def session(hub, probe):
+    s = Session(hub)
+    yield s
+    s.db.close()
+
+
+def test_new_rows_that_follow_on_new_rows_are_inserted_as_such(session, hub):
+    hub.cluster.sql(f"ALTER TABLE {session.table} ALTER lastname TYPE integer USING NULL")
+    with hub.cluster.connect() as db:
+        fresh = Session(hub, new=0)
+        fresh.db = db
+        assert not fresh.inserted_as_new(*[record(n) for n in range(100, 130)])     # nobody knows yet
+        assert fresh.inserted_as_new(*[record(n, firstname="F", lastname="L" if n < 132 else "5") for n in range(130, 160)])
+        assert not fresh.inserted_as_new(*[record(n) for n in range(160, 169)])     # too few
+        assert not fresh.inserted_as_new(*[record(n) for n in range(200, 300)])     # more than went well so far
+    assert [(e["id"], e["value"]) for e in errors(hub)] == [("130", "L"), ("131", "L")]
+    assert len(hub.rows("contact")) == 40 + 30 + 30 + 9 + 100
+    assert hub.row("contact", "131")["firstname"] == "F" and hub.row("contact", "140")["lastname"] == 5
+
+
+def test_a_known_row_among_those_taken_for_new_is_written_by_its_fence(session, hub):
+    session.page(*[record(n) for n in range(10, 30)])
+    hub.cluster.sql(f"UPDATE {session.table} SET updated_at = %s, firstname = 'newer' WHERE id IN ('11', '12')", (T2,))
+    got = session.page(*[record(n, T1, firstname="page") for n in range(12, 13)], *[record(n, T3, firstname="page") for n in range(20, 45)], ago_ms=60_000)
+    assert (got["verdict"], got["rereads"], got["nwritten"]) == ("reread", ["12"], 25)
+    session.wrote(**{"11": "newer", "12": "newer", "20": "page", "44": "page"})
+    assert not session.inserted_as_new(*[record(n) for n in range(100, 110)])
+    assert session.inserted_as_new(*[record(n) for n in range(110, 120)])
+
+
+def test_a_row_that_another_writer_has_just_put_there_is_not_overwritten(session, hub):
+    """The page waits for the other's transaction, and must then judge its row as any other."""
+    with hub.cluster.connect(autocommit=False) as other, concurrent.futures.ThreadPoolExecutor() as pool:
+        other.execute(f"INSERT INTO {session.table} (id, updated_at, firstname, _sync_updated_at) VALUES ('25', %s, 'theirs', now())", (T3,))
+        page = pool.submit(session.page, *[record(n, firstname="page") for n in range(10, 40)])
+        wait_until("the page waits", lambda: hub.cluster.one(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%probe_apply%%'"))
+        other.commit()
+        got = page.result(30)
+    assert (got["verdict"], got["rereads"], got["nwritten"]) == ("reread", ["25"], 29)
+    session.wrote(**{"24": "page", "25": "theirs", "26": "page"})
+
+
+@pytest.mark.parametrize("event", ["BEFORE INSERT", "AFTER INSERT", "BEFORE INSERT OR UPDATE"])
+def test_a_trigger_sees_each_row_once_even_where_it_was_taken_for_new(session, hub, event):
+    """What a trigger does is not always undone with the transaction: a sequence moves on, a mail is sent."""
+    name = f'"{hub.name}"'
+    hub.cluster.sql(f"CREATE SEQUENCE {name}.seen")
+    hub.cluster.sql(f"""CREATE FUNCTION {name}.see() RETURNS trigger LANGUAGE plpgsql AS
+        $$BEGIN PERFORM pg_catalog.nextval('{name}.seen'); RETURN NEW; END$$""")
+    hub.cluster.sql(f"CREATE TRIGGER see {event} ON {session.table} FOR EACH ROW EXECUTE FUNCTION {name}.see()")
+    for n in range(3):
+        assert not session.inserted_as_new(*[record(i) for i in range(n * 10, n * 10 + 10)])
+    assert hub.cluster.one(f"SELECT last_value FROM {name}.seen") == 30
+    assert session.page(*[record(n) for n in range(30, 60)], record(9))["nwritten"] == 30
+    once = 30 + event.startswith("BEFORE")      # ON CONFLICT tries the known one, too
+    assert hub.cluster.one(f"SELECT last_value FROM {name}.seen") == 30 + once
+
+
+def test_a_policy_that_binds_the_owner_rules_new_rows_too(session, hub):
+    hub.cluster.sql("DROP ROLE IF EXISTS new_rows_owner")
+    hub.cluster.sql("CREATE ROLE new_rows_owner")
+    hub.cluster.sql(f'GRANT USAGE, CREATE ON SCHEMA "{hub.name}" TO new_rows_owner')
+    hub.cluster.sql("UPDATE sequin.sync SET owner = 'new_rows_owner' WHERE name = %s", (hub.name,))
+    try:
+        hub.cluster.sql(f"ALTER TABLE {session.table} ENABLE ROW LEVEL SECURITY")
+        hub.cluster.sql(f"CREATE POLICY puts ON {session.table} FOR INSERT WITH CHECK (true)")
+        hub.cluster.sql(f"CREATE POLICY sees ON {session.table} FOR SELECT USING (id <> '25')")
+        with hub.cluster.connect() as db:
+            session = Session(hub, new=0)
+            session.db = db
+            session.page(*[record(n) for n in range(2000, 2040)])
+            assert session.inserted_as_new(*[record(n) for n in range(10, 20)])     # does not bind a table's owner
+            hub.cluster.sql(f"ALTER TABLE {session.table} FORCE ROW LEVEL SECURITY")
+            assert not session.inserted_as_new(*[record(n) for n in range(100, 120)])
+            assert not session.inserted_as_new(*[record(n) for n in range(120, 140)])
+            with pytest.raises(Exception, match="row-level security"):
+                session.page(*[record(n) for n in range(20, 40)])
+        assert len(hub.rows("contact")) == 40 + 40 + 10 + 40
+    finally:
+        hub.cluster.sql("UPDATE sequin.sync SET owner = 'postgres' WHERE name = %s", (hub.name,))
+        hub.cluster.sql("DROP OWNED BY new_rows_owner")
+        hub.cluster.sql("DROP ROLE new_rows_owner")
+
+
+def test_a_unique_index_of_the_users_fails_a_page_of_new_rows_as_it_ever_did(session, hub):
+    hub.cluster.sql(f"CREATE UNIQUE INDEX ON {session.table} (email)")
+    rows = [record(n) for n in range(10, 30)]
+    rows[15]["fields"]["email"] = rows[3]["fields"]["email"]
+    with pytest.raises(Exception, match="duplicate key.*email"):
+        session.page(*rows)
+    assert len(hub.rows("contact")) == 40
+    rows[15]["fields"]["email"] = "other@example.com"
+    assert session.page(*rows)["nwritten"] == 20
+
+
+def test_new_links_that_follow_on_new_links_are_inserted_and_known_ones_left_alone(pages, hub):
+    with hub.cluster.connect() as db:
+        session = Session(hub, new=0)
+        session.db, session.table = db, f'"{hub.name}".associations_company_contact'
+        assert not session.inserted_as_new(*[link(1, n, "A") for n in range(20)])
+        assert session.inserted_as_new(*[link(2, n, "B", "A") for n in range(20)])
+        got = session.page(*[link(2, n, "A", "B", "C") if n == 7 else link(2, n, "A", "B") for n in range(30)])
+        assert (got["verdict"], got["written"]) == ("applied", [int(n == 7 or n >= 20) for n in range(30)])
+    assert links(hub)[("2", "7")] == ["A", "B", "C"] and links(hub)[("2", "8")] == ["A", "B"]
+    assert len(links(hub)) == 50
+
+
 def test_a_write_that_is_no_page_is_always_stamped(pages, hub):
     pages.page(record(1), record(2))
     before = pages.versions()
@@ -228,6 +367,21 @@ def test_a_value_that_fits_no_column_is_noted_once_not_with_every_sweep(pages, h
     rows = [record(1, firstname="word"), record(2, firstname="12")]
     assert [pages.page(*rows)["nwritten"] for _ in range(3)] == [2, 0, 0]
     assert [(e["id"], e["value"]) for e in errors(hub)] == [("1", "word")]
+
+
+def test_numbers_keep_their_value_and_their_digits(pages, hub):
+    hub.cluster.sql(f'ALTER TABLE "{hub.name}".contact ADD amount numeric')
+    hub.cluster.sql("INSERT INTO sequin.mirror_column (sync, collection, field, field_name, column_name, column_type) "
+                    "VALUES (%s, %s, 'amount', 'amount', 'amount', 'numeric')", (hub.name, CONTACT))
+    numbers = ["0", "-0", "0.00", "-0.00", "1", "-1", "10", "9999", "10000", "10001", "1.5", "1.50", "-12.340", "007", "+5", "5.", ".5", "-.05", "0.0001",
+               "0.00010", "0.00001", "10000.0001", "99999999999.9999", "999999999999999", "-999999999999999", ".000000000000001", "9999999999999999",
+               "123456789012345.6", "1e3", "1.5e-3", "100000000", "0.10", "12345.678"]
+    numbers += [f"{sign}{10**whole // 3}.{'7' * scale}" for sign in ("", "-") for whole in range(9) for scale in range(8)]
+    pages.page(*[record(n, amount=text) for n, text in enumerate(numbers)])
+    got = hub.cluster.sql(f'SELECT c.amount::text, c.amount = w.n::numeric, w.n::numeric::text'
+                          f' FROM "{hub.name}".contact AS c JOIN unnest(%s::text[]) WITH ORDINALITY AS w(n, i) ON c.id = (i - 1)::text', (numbers,))
+    assert len(got) == len(numbers)
+    assert [g for g in got if g[0] != g[2] or not g[1]] == []
 
 
 @pytest.mark.parametrize("type_", ["json", "xml", "varchar(20)", "numeric(8,2)", "char(5)", "integer[]", "point", 'text COLLATE "C"'])

@@ -31,7 +31,7 @@ def cluster():
 def sync(cluster, fakes):
     fakes.hubspot.reset(empty=True)
     fakes.hubspot.config(limits="off")
-    fakes.hubspot.edit(op="create", type="contacts", count=300, properties={"email": "u{n}@x.com", "firstname": "F{n}"})
+    fakes.hubspot.edit(op="create", type="contacts", count=500, properties={"email": "u{n}@x.com", "firstname": "F{n}"})
     made = make_sync(cluster, fakes.hubspot, "hubspot", tables=["contacts"], config=CONFIG)
     assert cluster.one("SELECT sequin.wait_for(%s, 'live', '30s')", (made.name,))
     return made
@@ -78,6 +78,14 @@ def read_anew(sync, hot):
     sync.cluster.sql("SELECT sequin.resync(%s, NULL)", (sync.name,))
 
 
+def lose_rows(sync, hot):
+    """A backfill finds page after page of rows that are new to it."""
+    with sync.cluster.connect(autocommit=False) as db:
+        db.execute(f"DELETE FROM \"{sync.name}\".contact WHERE email LIKE 'u%%' AND id <> %s", (hot,))
+        db.execute("SELECT sequin.resync(%s, NULL)", (sync.name,))
+        db.commit()
+
+
 def lock_the_table(sync, hot):
     with sync.cluster.connect(autocommit=False) as db:
         db.execute(f'LOCK TABLE "{sync.name}".contact IN SHARE MODE')
@@ -91,7 +99,8 @@ def delete_past_the_proxy(sync, hot):
 
 
 PROVOKE = {"exchange.reread": break_an_answer, "recovery.reread": lose_an_answer, "recovery.applied": lose_an_answer,
-           "schema.followed": add_a_field, "page.saved": read_anew, "commit.alone": lock_the_table, "page.reread": delete_past_the_proxy}
+           "schema.followed": add_a_field, "page.saved": read_anew, "mirror.inserted": lose_rows,
+           "commit.alone": lock_the_table, "page.reread": delete_past_the_proxy}
 
 
 def provoke(sync, point, hot):

@@ -34,15 +34,18 @@ make_value(Arena *arena, const uint8_t *data, size_t size, bool string, FieldVal
 }
 
 static void
-check_ok(MirrorType type, const ColumnValue *out)
+check_ok(Arena *arena, MirrorType type, const ColumnValue *out)
 {
+	Str			text;
+
 	if (out->is_null)
 		return;
-	MUST(out->text.p != NULL && out->text.p[out->text.n] == '\0' && strlen(out->text.p) == out->text.n);
+	text = value_text(arena, type, out);
+	MUST(text.p != NULL && text.p[text.n] == '\0' && strlen(text.p) == text.n);
 	if (type == MIRROR_INTEGER)
 		MUST(out->number >= INT32_MIN && out->number <= INT32_MAX);
 	if (type == MIRROR_TEXT_ARRAY)
-		MUST(out->text.p[0] == '{' && out->text.p[out->text.n - 1] == '}');
+		MUST(text.p[0] == '{' && text.p[text.n - 1] == '}');
 }
 
 /* A time that we print is a time that we read, the same. */
@@ -51,7 +54,7 @@ check_time(Arena *arena, const ColumnValue *out)
 {
 	Buf			buf;
 	int64_t		us;
-	Str			text = out->text;
+	Str			text = value_text(arena, MIRROR_TIMESTAMPTZ, out);
 
 	/* beyond four digits PostgreSQL's spelling is not ISO's */
 	if (text.n != 29)
@@ -80,7 +83,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 			MUST(result == VALUE_OK || (result == VALUE_MISFIT && error != NULL));
 			if (result == VALUE_OK)
-				check_ok(type, &out);
+				check_ok(arena, type, &out);
 			if (result == VALUE_OK && type == MIRROR_TIMESTAMPTZ && !out.is_null)
 				check_time(arena, &out);
 		}

@@ -48,16 +48,17 @@ becomes(MirrorType type, bool hubspot, const char *json, const char *want)
 	ColumnValue out;
 	const char *error;
 	ValueResult result = convert(type, hubspot, str_of(json), &out, &error);
+	Str			text = result == VALUE_OK && !out.is_null ? value_text(arena, type, &out) : STR_NULL;
 	bool		ok;
 
 	if (result == VALUE_MISFIT)
 		ok = want != NULL && want[0] == '!' && error != NULL && strstr(error, want + 1) != NULL;
 	else
 		ok = result == VALUE_OK && out.is_null == (want == NULL) && error == NULL &&
-			(want == NULL || (str_is(out.text, want) && out.text.p[out.text.n] == '\0'));
+			(want == NULL || (str_is(text, want) && text.p[text.n] == '\0'));
 	if (!ok)
 		printf("# %s as %s became %s%s%s, not %s\n", json, schema_type_name(type), result == VALUE_MISFIT ? "a misfit: " : "",
-			   out.is_null ? "NULL" : out.text.p ? out.text.p : "", error ? error : "", want ? want : "NULL");
+			   out.is_null ? "NULL" : text.p ? text.p : "", error ? error : "", want ? want : "NULL");
 	return ok;
 }
 
@@ -101,6 +102,15 @@ test_text(void)
 	check(A(TEXT, "{\"specialValue\":\"NaN\"}", "NaN"), "a special value is spelled in text");
 }
 
+static bool
+short_is(const char *json, int64_t number, int scale)
+{
+	ColumnValue out;
+	const char *error;
+
+	return convert(MIRROR_NUMERIC, true, str_of(json), &out, &error) == VALUE_OK && out.is_short && out.number == number && out.scale == scale;
+}
+
 static void
 test_numeric(void)
 {
@@ -122,6 +132,11 @@ test_numeric(void)
 	check(A(NUMERIC, "1e-16383", "1e-16383") && A(NUMERIC, "1e-16384", "!range") && A(NUMERIC, "0e-16384", "!range"), "... and at 16383 behind it");
 	check(A(NUMERIC, "0e1000000000", "0e1000000000") && A(NUMERIC, "0e99999999999999999999", "!range") &&
 		  A(NUMERIC, "1e-99999999999999999999", "!range"), "absurd exponents do not overflow");
+	check(short_is("17", 17, 0) && short_is("-17.50", -1750, 2) && short_is("\"+.5\"", 5, 1) && short_is("\"5.\"", 5, 0) && short_is("-0.00", 0, 2) &&
+		  short_is("\"007\"", 7, 0) && short_is("999999999999999", INT64_C(999999999999999), 0) && short_is("0.00000000000001", 1, 14),
+		  "a short number is a whole one and its digits behind the point");
+	check(!short_is("9999999999999999", 0, 0) && !short_is("0.000000000000001", 1, 15) && !short_is("1e2", 100, 0) && !short_is("\"NaN\"", 0, 0),
+		  "a long one, or one with an exponent, is text alone");
 	memset(digits, '9', sizeof(digits));
 	digits[20000] = '\0';
 	check(A(NUMERIC, digits, digits), "a long number fits");
@@ -271,7 +286,7 @@ check_stdin(void)
 			Buf			buf;
 
 			buf_init(&buf, arena);
-			buf_json_string(&buf, out.text);
+			buf_json_string(&buf, value_text(arena, type, &out));
 			printf("text %s %" PRId64 "\n", buf_finish(&buf).p, out.number);
 		}
 		arena_destroy(arena);
