@@ -280,6 +280,28 @@ str_cmp(Str a, Str b)
 	return c != 0 ? c : (a.n > b.n) - (a.n < b.n);
 }
 
+char *
+str_put_number(char *to, uint64_t number)
+{
+	char		digits[20];
+	size_t		i = sizeof(digits);
+
+	do
+		digits[--i] = (char) ('0' + number % 10);
+	while ((number /= 10) > 0);
+	return str_put(to, (Str) {digits + i, sizeof(digits) - i});
+}
+
+uint32_t
+str_hash(Str s)
+{
+	uint32_t	hash = 2166136261U;
+
+	for (size_t i = 0; i < s.n; i++)
+		hash = (hash ^ (unsigned char) s.p[i]) * 16777619U;
+	return hash;
+}
+
 void
 buf_init(Buf *buf, Arena *arena)
 {

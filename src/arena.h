@@ -72,6 +72,18 @@ str_iis(Str a, const char *cstr)
 	return a.n == b.n && str_ieq(a, b);
 }
 
+/* Writes at `to`, where there must be room (20 bytes for a number); returns what follows. */
+static inline char *
+str_put(char *to, Str s)
+{
+	if (s.n > 0)
+		memcpy(to, s.p, s.n);
+	return to + s.n;
+}
+
+extern char *str_put_number(char *to, uint64_t number);
+extern uint32_t str_hash(Str s);			/* FNV-1a, 32 bits; names of tables and columns are made of it */
+
 /* A growing byte buffer in an arena.  failed stays true once memory ran out. */
 typedef struct Buf
 {

@@ -40,22 +40,11 @@ ends_here(HttpName name)
 static bool
 list_names(Str list, Str name)
 {
-	size_t		start = 0;
+	Str			element;
 
-	for (size_t i = 0; i <= list.n; i++)
-	{
-		Str			element = {list.p + start, i - start};
-
-		if (i < list.n && list.p[i] != ',')
-			continue;
-		while (element.n > 0 && (element.p[0] == ' ' || element.p[0] == '\t'))
-			element.p++, element.n--;
-		while (element.n > 0 && (element.p[element.n - 1] == ' ' || element.p[element.n - 1] == '\t'))
-			element.n--;
-		if (element.n > 0 && str_ieq(element, name))
+	while (http_list_next(&list, &element))
+		if (str_ieq(element, name))
 			return true;
-		start = i + 1;
-	}
 	return false;
 }
 

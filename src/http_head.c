@@ -129,8 +129,8 @@ bad(Parser *parser, const char *error)
 	return HEAD_BAD;
 }
 
-static Str
-trim_blanks(Str s)
+Str
+http_trim(Str s)
 {
 	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
 		s.p++, s.n--;
@@ -139,30 +139,35 @@ trim_blanks(Str s)
 	return s;
 }
 
-/* Calls fn for each comma-separated element; RFC 9110 lets empty ones through. */
-static void
-each_element(Str list, void (*fn) (Parser *parser, Str element), Parser *parser)
+bool
+http_list_next(Str *list, Str *element)
 {
-	size_t		start = 0;
+	while (list->n > 0)
+	{
+		const char *comma = memchr(list->p, ',', list->n);
+		size_t		n = comma != NULL ? (size_t) (comma - list->p) : list->n;
 
-	for (size_t i = 0; i <= list.n; i++)
-		if (i == list.n || list.p[i] == ',')
-		{
-			Str			element = trim_blanks((Str) {list.p + start, i - start});
-
-			if (element.n > 0)
-				fn(parser, element);
-			start = i + 1;
-		}
+		*element = http_trim((Str) {list->p, n});
+		n += comma != NULL;
+		*list = (Str) {list->p + n, list->n - n};
+		if (element->n > 0)
+			return true;
+	}
+	return false;
 }
 
 static void
-connection_option(Parser *parser, Str option)
+connection_options(Parser *parser, Str list)
 {
-	if (str_iis(option, "close"))
-		parser->head->close = true;
-	else if (str_iis(option, "keep-alive"))
-		parser->keep_alive = true;
+	Str			option;
+
+	while (http_list_next(&list, &option))
+	{
+		if (str_iis(option, "close"))
+			parser->head->close = true;
+		else if (str_iis(option, "keep-alive"))
+			parser->keep_alive = true;
+	}
 }
 
 static HeadResult
@@ -235,7 +240,7 @@ apply_header(Parser *parser, HttpName name, HttpHeader header)
 			head->chunked = true;
 			break;
 		case HTTP_CONNECTION:
-			each_element(header.value, connection_option, parser);
+			connection_options(parser, header.value);
 			break;
 		case HTTP_EXPECT:
 			head->expect_continue = head->expect_continue || str_iis(header.value, "100-continue");
@@ -285,7 +290,7 @@ parse_header_line(Parser *parser, Str line)
 	if (name == HTTP_OTHER && !http_is_token(header.name))
 		return bad(parser, "a header name that is not a token");
 	/* find_end let no control character but TAB into the head, so this is an http_is_value */
-	header.value = trim_blanks((Str) {colon + 1, line.n - header.name.n - 1});
+	header.value = http_trim((Str) {colon + 1, line.n - header.name.n - 1});
 	return push_header(parser, name, header);
 }
 

@@ -76,6 +76,9 @@ extern HeadResult http_head_parse(Arena *arena, Str bytes, size_t limit, HttpHea
 extern Str	http_head_get(const HttpHead *head, const char *name);
 extern HttpName http_name(Str name);	/* case-insensitive */
 extern bool http_is_token(Str s);
+extern Str	http_trim(Str s);			/* without blanks (space, TAB) around it */
+/* Takes the next element, trimmed and not empty, off the front of a comma-separated list.  False: none is left. */
+extern bool http_list_next(Str *list, Str *element);
 extern bool http_is_value(Str s);		/* no control characters but TAB */
 
 #endif

@@ -210,26 +210,7 @@ response_header_ok(const HttpHeader *header)
 	}
 }
 
-static char *
-put(char *p, Str s)
-{
-	memcpy(p, s.p, s.n);
-	return p + s.n;
-}
-
-#define put_lit(p, text) put((p), STR_LIT(text))
-
-static char *
-put_number(char *p, uint64_t value)
-{
-	char		digits[20];
-	size_t		i = sizeof(digits);
-
-	do
-		digits[--i] = (char) ('0' + value % 10);
-	while ((value /= 10) > 0);
-	return put(p, (Str) {digits + i, sizeof(digits) - i});
-}
+#define put_lit(p, text) str_put((p), STR_LIT(text))
 
 static char *
 put_headers(Conn *conn, char *p, const Response *response)
@@ -243,9 +224,9 @@ put_headers(Conn *conn, char *p, const Response *response)
 			listener_log(conn->listener, 0, "dropped a malformed header of a response");
 			continue;
 		}
-		p = put(p, header->name);
+		p = str_put(p, header->name);
 		p = put_lit(p, ": ");
-		p = put(p, header->value.p ? header->value : STR_LIT(""));
+		p = str_put(p, header->value);
 		p = put_lit(p, "\r\n");
 	}
 	return p;
@@ -255,7 +236,7 @@ static char *
 put_length(char *p, uint64_t length)
 {
 	p = put_lit(p, "Content-Length: ");
-	p = put_number(p, length);
+	p = str_put_number(p, length);
 	return put_lit(p, "\r\n");
 }
 
@@ -301,9 +282,9 @@ build_head(Conn *conn, const Response *response)
 	if (head == NULL)
 		return false;
 	p = put_lit(p, "HTTP/1.1 ");
-	p = put_number(p, (uint64_t) response->status);		/* of three digits: direct_respond saw to it */
+	p = str_put_number(p, (uint64_t) response->status);		/* of three digits: direct_respond saw to it */
 	p = put_lit(p, " ");
-	p = put(p, reason);
+	p = str_put(p, reason);
 	p = put_lit(p, "\r\n");
 	p = put_headers(conn, p, response);
 	p = put_framing(conn, p, response);

@@ -103,17 +103,6 @@ is_continuation(char c)
 	return ((unsigned char) c & 0xC0) == 0x80;
 }
 
-/* FNV-1a, 32 bits. */
-static uint32_t
-hash_name(Str s)
-{
-	uint32_t	h = 2166136261U;
-
-	for (size_t i = 0; i < s.n; i++)
-		h = (h ^ (unsigned char) s.p[i]) * 16777619U;
-	return h;
-}
-
 /* name itself when it has at most `max` bytes, else its beginning and its hash in so many. */
 static Str
 shorten(Arena *arena, Str name, size_t max)
@@ -124,7 +113,7 @@ shorten(Arena *arena, Str name, size_t max)
 		return arena_str(arena, name.p, name.n);
 	while (keep > 0 && is_continuation(name.p[keep]))
 		keep--;
-	return str_of(arena_printf(arena, "%.*s_%08x", (int) keep, name.p, hash_name(name)));
+	return str_of(arena_printf(arena, "%.*s_%08x", (int) keep, name.p, str_hash(name)));
 }
 
 Str

@@ -70,8 +70,7 @@ fill_result(Transfer *transfer, UpstreamOutcome outcome, const char *error, Upst
 {
 	Answer	   *answer = &transfer->answer;
 
-	memset(result, 0, offsetof(UpstreamResult, error));
-	result->error[0] = '\0';
+	memset(result, 0, sizeof(*result));
 	result->outcome = outcome;
 	result->sent = transfer->sent;
 	result->sent_at_us = result->sent ? transfer->sent_at_us : 0;
@@ -445,8 +444,7 @@ connection_ended(Connection *connection, CURLcode code)
 		transfer_fail(transfer, UPSTREAM_UNREACHABLE, "out of memory");
 	else
 	{
-		if (connection->error[0] == '\0')
-			snprintf(connection->error, sizeof(connection->error), "%s", curl_easy_strerror(code));
+		connection_note(connection, code);
 		connection_failed(transfer, worth_retrying(code));
 	}
 }

@@ -24,16 +24,6 @@ stop(Answer *answer, AnswerFault fault)
 	return false;
 }
 
-static Str
-trim(Str s)
-{
-	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
-		s.p++, s.n--;
-	while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
-		s.n--;
-	return s;
-}
-
 static bool
 is_digit(char c)
 {
@@ -78,7 +68,7 @@ static bool
 folded_line(Answer *answer, Str line)
 {
 	HttpHeader *last = answer->nheaders > 0 ? &answer->headers[answer->nheaders - 1] : NULL;
-	Str			more = trim(line);
+	Str			more = http_trim(line);
 	char	   *joined;
 
 	if (last == NULL || more.n == 0 || !http_is_value(more))
@@ -128,35 +118,30 @@ coding_header(Answer *answer, Str value)
 }
 
 static void
-connection_header(Answer *answer, Str value)
+connection_header(Answer *answer, Str list)
 {
-	while (value.n > 0)
-	{
-		const char *comma = memchr(value.p, ',', value.n);
-		size_t		n = comma != NULL ? (size_t) (comma - value.p) : value.n;
-		Str			option = trim((Str) {value.p, n});
+	Str			option;
 
+	while (http_list_next(&list, &option))
+	{
 		answer->close |= str_iis(option, "close");
 		answer->keep |= str_iis(option, "keep-alive");
-		n += comma != NULL;
-		value = (Str) {value.p + n, value.n - n};
 	}
 }
 
 /* What decides about this answer's end and its connection's. */
 static bool
-framing_header(Answer *answer, Str name, Str value)
+framing_header(Answer *answer, HttpName name, Str value)
 {
-	switch (name.n)
+	switch (name)
 	{
-		case 10:
-			if (str_iis(name, "Connection"))
-				connection_header(answer, value);
+		case HTTP_CONNECTION:
+			connection_header(answer, value);
 			return true;
-		case 14:
-			return !str_iis(name, "Content-Length") || length_header(answer, value);
-		case 17:
-			return !str_iis(name, "Transfer-Encoding") || coding_header(answer, value);
+		case HTTP_CONTENT_LENGTH:
+			return length_header(answer, value);
+		case HTTP_TRANSFER_ENCODING:
+			return coding_header(answer, value);
 		default:
 			return true;
 	}
@@ -173,11 +158,11 @@ header_line(Answer *answer, Str line)
 	if (colon == NULL)
 		return true;
 	name = (Str) {line.p, (size_t) (colon - line.p)};
-	value = trim((Str) {colon + 1, line.n - name.n - 1});
+	value = http_trim((Str) {colon + 1, line.n - name.n - 1});
 	/* A header that cannot be spelled safely to the caller is dropped; the answer stays. */
 	if (!http_is_token(name) || !http_is_value(value))
 		return true;
-	if (!framing_header(answer, name, value))
+	if (!framing_header(answer, http_name(name), value))
 		return false;
 	if (!reserve_header(answer))
 		return false;

@@ -23,17 +23,6 @@
 /* OpenSSL makes one record of a write up to this size: its repetition after a block must be the same. */
 #define ONE_TLS_RECORD 16384
 
-/* FNV-1a */
-static uint32_t
-origin_hash(Str origin)
-{
-	uint32_t	hash = 2166136261u;
-
-	for (size_t i = 0; i < origin.n; i++)
-		hash = (hash ^ (unsigned char) origin.p[i]) * 16777619u;
-	return hash;
-}
-
 /* ---- the pool of idle ones ---- */
 
 static void
@@ -118,7 +107,7 @@ Connection *
 connection_take(Upstream *upstream, Transfer *transfer, int64_t now_us)
 {
 	Str			origin = transfer->call->origin;
-	uint32_t	hash = origin_hash(origin);
+	uint32_t	hash = str_hash(origin);
 	Connection *connection = upstream->idle[hash % IDLE_BUCKETS];
 
 	while (connection != NULL)
@@ -161,6 +150,13 @@ connection_keep(Connection *connection, int64_t now_us)
 
 /* ---- reading and writing ---- */
 
+void
+connection_note(Connection *connection, CURLcode code)
+{
+	if (connection->error[0] == '\0')
+		snprintf(connection->error, sizeof(connection->error), "%s", curl_easy_strerror(code));
+}
+
 static IoResult
 libcurl_result(Connection *connection, CURLcode code)
 {
@@ -168,8 +164,7 @@ libcurl_result(Connection *connection, CURLcode code)
 		return IO_DONE;
 	if (code == CURLE_AGAIN)
 		return IO_BLOCKED;
-	if (connection->error[0] == '\0')
-		snprintf(connection->error, sizeof(connection->error), "%s", curl_easy_strerror(code));
+	connection_note(connection, code);
 	return IO_FAILED;
 }
 
@@ -295,7 +290,7 @@ connection_open(Upstream *upstream, Transfer *transfer, int64_t timeout_ms)
 	connection->upstream = upstream;
 	connection->transfer = transfer;
 	connection->generation = upstream->generation;
-	connection->hash = origin_hash(origin);
+	connection->hash = str_hash(origin);
 	connection->tls = str_starts(origin, "https://");
 	connection->fd = -1;
 	connection->easy = curl_easy_init();

@@ -176,6 +176,8 @@ extern Connection *connection_take(Upstream *upstream, Transfer *transfer, int64
 extern Connection *connection_open(Upstream *upstream, Transfer *transfer, int64_t timeout_ms);
 /* libcurl has connected it.  False: it cannot be watched. */
 extern bool connection_opened(Connection *connection, int64_t now_us);
+/* Keeps what a code of libcurl's means, unless libcurl has said more. */
+extern void connection_note(Connection *connection, CURLcode code);
 extern IoResult connection_send(Connection *connection, Str bytes, size_t *n);
 extern IoResult connection_recv(Connection *connection, char *p, size_t size, size_t *n);
 extern bool connection_watch_writes(Connection *connection, bool writes);	/* besides reads */

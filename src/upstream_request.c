@@ -56,16 +56,22 @@ request_apply_policy(CURL *easy, const UpstreamOptions *options, int64_t connect
 static bool
 is_framing(Str name)
 {
-	static const Str framing[] = {
-		STR_LIT("Connection"), STR_LIT("Content-Length"), STR_LIT("Expect"), STR_LIT("Host"),
-		STR_LIT("Keep-Alive"), STR_LIT("Proxy-Connection"), STR_LIT("TE"), STR_LIT("Trailer"),
-		STR_LIT("Transfer-Encoding"), STR_LIT("Upgrade")
-	};
-
-	for (size_t i = 0; i < sizeof(framing) / sizeof(framing[0]); i++)
-		if (framing[i].n == name.n && str_ieq(framing[i], name))
+	switch (http_name(name))
+	{
+		case HTTP_CONNECTION:
+		case HTTP_CONTENT_LENGTH:
+		case HTTP_EXPECT:
+		case HTTP_HOST:
+		case HTTP_KEEP_ALIVE:
+		case HTTP_PROXY_CONNECTION:
+		case HTTP_TE:
+		case HTTP_TRAILER:
+		case HTTP_TRANSFER_ENCODING:
+		case HTTP_UPGRADE:
 			return true;
-	return false;
+		default:
+			return false;
+	}
 }
 
 static bool
@@ -138,20 +144,12 @@ has_length(const UpstreamCall *call)
 }
 
 static char *
-put(char *to, Str s)
-{
-	if (s.n > 0)
-		memcpy(to, s.p, s.n);
-	return to + s.n;
-}
-
-static char *
 put_header(char *to, Str name, Str value)
 {
-	to = put(put(to, name), STR_LIT(":"));
+	to = str_put(str_put(to, name), STR_LIT(":"));
 	if (value.n > 0)
-		to = put(put(to, STR_LIT(" ")), value);
-	return put(to, STR_LIT("\r\n"));
+		to = str_put(str_put(to, STR_LIT(" ")), value);
+	return str_put(to, STR_LIT("\r\n"));
 }
 
 /* At least as long as the head becomes; 64: " HTTP/1.1", "Host: ", "Content-Length: " and a number, line ends. */
@@ -168,19 +166,17 @@ head_size(const UpstreamCall *call, Str host)
 static char *
 put_head(char *to, const UpstreamCall *call, Str host)
 {
-	to = put(put(to, call->method), STR_LIT(" "));
-	to = put(put(to, call->target), STR_LIT(" HTTP/1.1\r\n"));
+	to = str_put(str_put(to, call->method), STR_LIT(" "));
+	to = str_put(str_put(to, call->target), STR_LIT(" HTTP/1.1\r\n"));
 	to = put_header(to, STR_LIT("Host"), host);
 	for (int i = 0; i < call->nheaders; i++)
 		to = put_header(to, call->headers[i].name, call->headers[i].value);
 	if (has_length(call))
 	{
-		char		length[24];
-		int			n = snprintf(length, sizeof(length), "%zu", call->body.n);
-
-		to = put_header(to, STR_LIT("Content-Length"), (Str) {length, (size_t) n});
+		to = str_put(to, STR_LIT("Content-Length: "));
+		to = str_put(str_put_number(to, call->body.n), STR_LIT("\r\n"));
 	}
-	return put(to, STR_LIT("\r\n"));
+	return str_put(to, STR_LIT("\r\n"));
 }
 
 bool
@@ -200,7 +196,7 @@ request_write(Transfer *transfer, const char *host_cstr)
 	if (p == NULL)
 		return false;
 	to = put_head(p, call, host);
-	to = put(to, (Str) {body.p, first});
+	to = str_put(to, (Str) {body.p, first});
 	transfer->out = (Str) {p, (size_t) (to - p)};
 	transfer->rest = (Str) {first < body.n ? body.p + first : NULL, body.n - first};
 	return true;

@@ -87,14 +87,14 @@ find_key(const Matching *m, Str text)
 
 /* What stands in a result for the id that its input has. */
 static Str
-result_key(const Matching *m, uint32_t result)
+result_key(const Matching *m, const HubspotMatch *match)
 {
 	const JsonDoc *doc = &m->d->response;
 	uint32_t	properties;
 
 	if (m->id_property.p == NULL)
-		return hubspot_id_at(doc, result, "id");
-	properties = json_get(doc, result, "properties");
+		return match->id;
+	properties = json_get(doc, match->result, "properties");
 	return hubspot_id(doc, json_get_str(doc, properties, m->id_property));
 }
 
@@ -109,7 +109,7 @@ match_keys(Matching *m, HubspotMatch *matches, int n, bool by_trace)
 
 		if (matches[i].input != JSON_NONE)
 			continue;
-		text = by_trace ? hubspot_id_at(doc, matches[i].result, "objectWriteTraceId") : result_key(m, matches[i].result);
+		text = by_trace ? hubspot_id_at(doc, matches[i].result, "objectWriteTraceId") : result_key(m, &matches[i]);
 		if (text.p == NULL)
 			continue;
 		text = lower(m->d->arena, text);
