@@ -151,6 +151,7 @@ static bool
 header_line(Answer *answer, Str line)
 {
 	const char *colon = memchr(line.p, ':', line.n);
+	HttpName	known;
 	Str			copy;
 	Str			name;
 	Str			value;
@@ -160,9 +161,10 @@ header_line(Answer *answer, Str line)
 	name = (Str) {line.p, (size_t) (colon - line.p)};
 	value = http_trim((Str) {colon + 1, line.n - name.n - 1});
 	/* A header that cannot be spelled safely to the caller is dropped; the answer stays. */
-	if (!http_is_token(name) || !http_is_value(value))
+	known = http_name(name);
+	if ((known == HTTP_OTHER && !http_is_token(name)) || !http_is_value(value))
 		return true;
-	if (!framing_header(answer, http_name(name), value))
+	if (!framing_header(answer, known, value))
 		return false;
 	if (!reserve_header(answer))
 		return false;
